@@ -1,0 +1,117 @@
+"""Every error a user can meet. Docstrings are the default messages; `app/web/errors.py` maps them to HTTP."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One invalid input: the field it belongs to, what is wrong, and what to do."""
+
+    field: str
+    message: str
+    advice: str | None = None
+
+
+class AppError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None, *, advice: str | None = None) -> None:
+        self.message = message or inspect.cleandoc(self.__doc__ or "Something went wrong.")
+        self.advice = advice
+        super().__init__(self.message)
+
+
+class NotFound(AppError):
+    """There is nothing with this id or name."""
+
+    code = "not_found"
+
+
+class Conflict(AppError):
+    """This is not possible in the current state."""
+
+    code = "conflict"
+
+
+class Forbidden(AppError):
+    """This request is not allowed."""
+
+    code = "forbidden"
+
+
+class Unauthorized(AppError):
+    """A valid token is needed."""
+
+    code = "unauthorized"
+
+
+class TooLarge(AppError):
+    """The upload is larger than the limit."""
+
+    code = "too_large"
+
+
+class InvalidInput(AppError):
+    """Some values are not valid."""
+
+    code = "invalid_input"
+
+    def __init__(self, faults: Sequence[Fault] | str, *, field: str = "") -> None:
+        self.faults = [Fault(field, faults)] if isinstance(faults, str) else list(faults)
+        lines = [f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in self.faults]
+        super().__init__("; ".join(lines), advice=self.faults[0].advice if self.faults else None)
+
+
+class DatasetFormatError(InvalidInput):
+    """The dataset cannot be read."""
+
+    code = "dataset_format"
+
+
+class DatabaseTooNew(AppError):
+    """The database was written by a newer version of Loradeck."""
+
+    code = "database_too_new"
+
+
+class WorkerAlreadyRunning(AppError):
+    """Another worker already runs on this data folder."""
+
+    code = "worker_already_running"
+
+
+class JobError(AppError):
+    """The job failed."""
+
+    code = "job_failed"
+
+
+class OutOfMemory(JobError):
+    """The device ran out of memory."""
+
+    code = "out_of_memory"
+
+
+class ModelLoadError(JobError):
+    """The base model could not be loaded."""
+
+    code = "model_load"
+
+
+class MergeError(JobError):
+    """The adapter could not be merged into the base model."""
+
+    code = "merge"
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+    code = "cancelled"

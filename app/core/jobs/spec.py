@@ -1,0 +1,105 @@
+"""TrainingSpec: the one source of every hyperparameter, for the form, the API, the CLI and the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.core.errors import Fault, InvalidInput
+
+
+def _field(default: Any, group: str, label: str, help_text: str, **bounds: Any) -> Any:
+    """A field with its place in the form. Bounds are pydantic's (gt, ge, lt, le)."""
+    return Field(default, title=label, description=help_text, json_schema_extra={"group": group}, **bounds)
+
+
+class TrainingSpec(BaseModel):
+    """Everything that decides a training run. Names are peft's and transformers'."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str = _field(..., "model", "Base model", "A registered model, by name.", min_length=1)
+    dataset: str = _field(..., "data", "Dataset", "A registered dataset, by name.", min_length=1)
+    eval_fraction: float = _field(
+        0.05, "data", "Eval split", "Share of the rows held out to measure eval loss; 0 turns it off.", ge=0, le=0.5
+    )
+    task: Literal["sft"] = _field("sft", "method", "Task", "Supervised fine-tuning: the loss counts answers only.")
+    method: Literal["lora"] = _field(
+        "lora", "method", "Method", "LoRA trains small low-rank matrices beside the frozen weights."
+    )
+    r: int = _field(16, "basics", "Rank (r)", "Rank of the adapter: more can learn more and costs more.", ge=1, le=1024)
+    lora_alpha: float = _field(
+        32, "basics", "Alpha", "The update is scaled by alpha / r; alpha = r or 2r is usual.", gt=0, le=4096
+    )
+    lora_dropout: float = _field(0.05, "basics", "Dropout", "Dropout before the adapter; 0.05 to 0.1 is usual.", ge=0, lt=1)
+    target_modules: Literal["all-linear"] | list[str] = _field(
+        "all-linear", "basics", "Target modules", "`all-linear`, or names of linear modules separated by commas."
+    )
+    max_length: int = _field(
+        512, "basics", "Max length", "Longest row in tokens; what is beyond is cut from the end.", ge=8, le=1_048_576
+    )
+    per_device_train_batch_size: int = _field(4, "basics", "Batch size", "Rows per forward pass.", ge=1, le=4096)
+    gradient_accumulation_steps: int = _field(
+        1, "basics", "Gradient accumulation", "Forward passes per optimizer step.", ge=1, le=4096
+    )
+    num_train_epochs: float = _field(1, "basics", "Epochs", "Passes over the training rows.", gt=0, le=1000)
+    max_steps: int | None = _field(
+        None, "basics", "Max steps", "Stop after so many optimizer steps; empty follows the epochs.", ge=1, le=10_000_000
+    )
+    learning_rate: float = _field(2e-4, "basics", "Learning rate", "1e-4 to 3e-4 suits LoRA.", gt=0, le=1)
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _field(
+        "cosine", "advanced", "LR schedule", "How the learning rate falls after the warm-up."
+    )
+    warmup_ratio: float = _field(
+        0.03, "advanced", "Warm-up", "Share of the steps in which the learning rate rises from 0.", ge=0, lt=1
+    )
+    weight_decay: float = _field(0.0, "advanced", "Weight decay", "AdamW's decoupled weight decay.", ge=0, le=1)
+    max_grad_norm: float = _field(1.0, "advanced", "Gradient clip", "Gradients are scaled down to this norm.", gt=0)
+    optim: Literal["adamw_torch"] = _field("adamw_torch", "advanced", "Optimizer", "AdamW as PyTorch implements it.")
+    bf16: Literal["auto"] | bool = _field(
+        "auto", "advanced", "bf16", "`auto` uses bfloat16 where the device computes in it, else float32."
+    )
+    gradient_checkpointing: Literal["auto"] | bool = _field(
+        "auto", "advanced", "Gradient checkpointing", "Saves memory for time; `auto` is on with CUDA, off on the CPU."
+    )
+    seed: int = _field(42, "advanced", "Seed", "Fixes the order of rows, dropout and the adapter's start.", ge=0, le=2**32 - 1)
+    logging_steps: int = _field(1, "advanced", "Logging steps", "A metric point every so many steps.", ge=1)
+    eval_steps: int = _field(50, "advanced", "Eval steps", "Eval loss every so many steps, and at the end.", ge=1)
+    save_steps: int = _field(50, "advanced", "Save steps", "Save the adapter every so many steps, and at the end.", ge=1)
+    save_total_limit: int = _field(2, "advanced", "Saved adapters", "How many saved adapters are kept.", ge=1, le=1000)
+
+    def to_yaml(self) -> str:
+        """The job YAML that reproduces this spec."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse_spec(values: Mapping[str, Any]) -> TrainingSpec:
+    """Validate plain values. Raises: InvalidInput with every fault at once, each with its field."""
+    try:
+        return TrainingSpec.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidInput([_fault(detail) for detail in error.errors()]) from None
+
+
+def parse_yaml(text: str) -> TrainingSpec:
+    """Read a job YAML. Raises: InvalidInput."""
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"This is not valid YAML: {error}", field="yaml") from None
+    if not isinstance(values, dict):
+        raise InvalidInput("A job YAML is a mapping of field: value.", field="yaml")
+    return parse_spec({str(key): value for key, value in values.items()})
+
+
+def _fault(detail: Any) -> Fault:
+    """One pydantic error in our words."""
+    field = str(detail["loc"][0]) if detail["loc"] else ""
+    if detail["type"] == "extra_forbidden":
+        return Fault(field, "unknown field", advice=f"Known fields: {', '.join(TrainingSpec.model_fields)}.")
+    if detail["type"] == "missing":
+        return Fault(field, "is required")
+    return Fault(field, f"{detail['msg']} (got {detail['input']!r})")

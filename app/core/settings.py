@@ -1,0 +1,53 @@
+"""Settings from the environment or `.env`, all named `LORADECK_*`. docs/settings.md lists each; a test holds them equal."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "loradeck"
+
+
+def _data_home() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "loradeck"
+
+
+class Settings(BaseSettings):
+    """How this installation runs. Every field is documented by its description."""
+
+    model_config = SettingsConfigDict(env_prefix="LORADECK_", env_file=".env", extra="ignore")
+
+    home: Path = Field(default_factory=_data_home, description="Data folder: database, models, datasets, jobs.")
+    cache: Path = Field(default_factory=_cache_home, description="Per-user cache of converted models.")
+    host: str = Field("127.0.0.1", description="Address the dashboard binds to.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the dashboard binds to; 0 picks a free one.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL of the SQLite database; default: in the data folder.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description='Further host names the dashboard answers to, as a JSON list: `["box.lan"]`.',
+    )
+    local_roots: list[Path] = Field(
+        default_factory=list,
+        description="Folders from which local models may be registered, as a JSON list of paths.",
+    )
+    open_bind: bool = Field(
+        False, description="Allow binding beyond loopback although there are no accounts: for a trusted network only."
+    )
+    max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest dataset upload, in bytes.")
+    spare_child: bool = Field(
+        True, description="Keep a child process with imports done, so a job starts at once (~420 MB while idle)."
+    )
+    log_level: str = Field("INFO", description="Level of the log on stderr.")
+    url: str | None = Field(None, description="Client only: address of a dashboard elsewhere.")
+    token: str | None = Field(None, description="Client only: API token of a dashboard elsewhere.")
+
+    @cached_property
+    def effective_database_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'loradeck.db'}"

@@ -1,0 +1,1 @@
+"""The GPU worker: claims jobs, supervises one child process per job, samples the GPU."""

@@ -1,0 +1,102 @@
+"""One job per process: import the training stack, wait for an assignment on standard input, run it, exit.
+
+Imports take most of a cold start, so a spare child does them ahead and waits. A closed standard input ends a spare.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import AppError, JobCancelled, OutOfMemory
+from worker.context import Assignment, JobContext
+from worker.spool import SpoolWriter
+
+logger = logging.getLogger(__name__)
+
+# kind of job -> module:function, called with the JobContext; it returns the job's summary.
+JOB_FUNCTIONS: dict[str, str] = {
+    "train": "worker.training.train:run_training",
+    "merge": "worker.artifacts.merge:run_merge",
+    "import": "worker.base_models.importer:run_import",
+    "playground": "worker.inference.generate:run_generate",
+}
+
+
+def find_job_function(kind: str) -> Callable[[JobContext], dict[str, Any]]:
+    """Raises: KeyError for a kind that no child runs."""
+    module_name, _, function_name = JOB_FUNCTIONS[kind].partition(":")
+    function: Callable[[JobContext], dict[str, Any]] = getattr(importlib.import_module(module_name), function_name)
+    return function
+
+
+def run_assignment(assignment: Assignment) -> int:
+    """Run one job; what happened goes into the spool. Returns the exit code: 0 unless the job failed."""
+    spool = SpoolWriter(Path(assignment.spool))
+    context = JobContext(assignment, spool)
+    context.listen()
+    try:
+        summary = find_job_function(assignment.kind)(context)
+    except JobCancelled:
+        spool.finished("cancelled")
+        return 0
+    except Exception as error:  # noqa: BLE001 - the process boundary: every failure is named, logged and reported
+        logger.exception("job %s failed", assignment.job_id)
+        spool.finished("failed", error=describe_error(error))
+        return 1
+    finally:
+        sys.stdout.flush()
+    spool.finished("completed", summary=summary)
+    spool.close()
+    return 0
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """The error as the job page shows it: kind, message, advice."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised without importing torch here
+        error = OutOfMemory(
+            str(error).splitlines()[0],
+            advice="Halve per_device_train_batch_size and double gradient_accumulation_steps, or lower max_length.",
+        )
+    if isinstance(error, AppError):
+        return {"kind": error.code, "message": error.message, "advice": error.advice}
+    return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "advice": None}
+
+
+def _prepare_process() -> None:
+    """No telemetry, no network unless a job asks for it, few threads of tokenizers."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    faulthandler.enable()
+
+
+def _send_output_to(log: Path) -> None:
+    """Point stdout and stderr at the job's log, so that no pipe can block training."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def main() -> int:
+    _prepare_process()
+    for target in JOB_FUNCTIONS.values():
+        importlib.import_module(target.partition(":")[0])
+    line = sys.stdin.readline()
+    if not line:
+        return 0
+    assignment = Assignment.from_line(line)
+    _send_output_to(Path(assignment.log))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    return run_assignment(assignment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
