@@ -46,7 +46,7 @@ def run_assignment(assignment: Assignment) -> int:
     except JobCancelled:
         spool.finished("cancelled")
         return 0
-    except Exception as error:  # noqa: BLE001 - the process boundary: every failure is named, logged and reported
+    except Exception as error:
         logger.exception("job %s failed", assignment.job_id)
         spool.finished("failed", error=describe_error(error))
         return 1

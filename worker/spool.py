@@ -69,7 +69,9 @@ class SpoolWriter:
         """A finished artifact folder: kind (adapter, checkpoint, merged), path relative to the job's folder."""
         self.write("artifact", {"kind": kind, "path": path, **extra}, step=step)
 
-    def finished(self, outcome: str, *, summary: dict[str, Any] | None = None, error: dict[str, Any] | None = None) -> None:
+    def finished(
+        self, outcome: str, *, summary: dict[str, Any] | None = None, error: dict[str, Any] | None = None
+    ) -> None:
         """The last record. outcome: completed, failed or cancelled; error: {kind, message, advice}."""
         self.write("finished", {"outcome": outcome, "summary": summary or {}, "error": error})
 

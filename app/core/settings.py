@@ -1,4 +1,4 @@
-"""Settings from the environment or `.env`, all named `LORADECK_*`. docs/settings.md lists each; a test holds them equal."""
+"""Settings from the environment or `.env`, all `LORADECK_*`. docs/settings.md lists each; a test holds them equal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     cache: Path = Field(default_factory=_cache_home, description="Per-user cache of converted models.")
     host: str = Field("127.0.0.1", description="Address the dashboard binds to.")
     port: int = Field(8000, ge=0, le=65535, description="Port the dashboard binds to; 0 picks a free one.")
-    database_url: str | None = Field(None, description="SQLAlchemy URL of the SQLite database; default: in the data folder.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of the SQLite database; default: in the data folder."
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description='Further host names the dashboard answers to, as a JSON list: `["box.lan"]`.',

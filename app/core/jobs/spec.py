@@ -34,7 +34,9 @@ class TrainingSpec(BaseModel):
     lora_alpha: float = _field(
         32, "basics", "Alpha", "The update is scaled by alpha / r; alpha = r or 2r is usual.", gt=0, le=4096
     )
-    lora_dropout: float = _field(0.05, "basics", "Dropout", "Dropout before the adapter; 0.05 to 0.1 is usual.", ge=0, lt=1)
+    lora_dropout: float = _field(
+        0.05, "basics", "Dropout", "Dropout before the adapter; 0.05 to 0.1 is usual.", ge=0, lt=1
+    )
     target_modules: Literal["all-linear"] | list[str] = _field(
         "all-linear", "basics", "Target modules", "`all-linear`, or names of linear modules separated by commas."
     )
@@ -47,7 +49,12 @@ class TrainingSpec(BaseModel):
     )
     num_train_epochs: float = _field(1, "basics", "Epochs", "Passes over the training rows.", gt=0, le=1000)
     max_steps: int | None = _field(
-        None, "basics", "Max steps", "Stop after so many optimizer steps; empty follows the epochs.", ge=1, le=10_000_000
+        None,
+        "basics",
+        "Max steps",
+        "Stop after so many optimizer steps; empty follows the epochs.",
+        ge=1,
+        le=10_000_000,
     )
     learning_rate: float = _field(2e-4, "basics", "Learning rate", "1e-4 to 3e-4 suits LoRA.", gt=0, le=1)
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _field(
@@ -65,10 +72,14 @@ class TrainingSpec(BaseModel):
     gradient_checkpointing: Literal["auto"] | bool = _field(
         "auto", "advanced", "Gradient checkpointing", "Saves memory for time; `auto` is on with CUDA, off on the CPU."
     )
-    seed: int = _field(42, "advanced", "Seed", "Fixes the order of rows, dropout and the adapter's start.", ge=0, le=2**32 - 1)
+    seed: int = _field(
+        42, "advanced", "Seed", "Fixes the order of rows, dropout and the adapter's start.", ge=0, le=2**32 - 1
+    )
     logging_steps: int = _field(1, "advanced", "Logging steps", "A metric point every so many steps.", ge=1)
     eval_steps: int = _field(50, "advanced", "Eval steps", "Eval loss every so many steps, and at the end.", ge=1)
-    save_steps: int = _field(50, "advanced", "Save steps", "Save the adapter every so many steps, and at the end.", ge=1)
+    save_steps: int = _field(
+        50, "advanced", "Save steps", "Save the adapter every so many steps, and at the end.", ge=1
+    )
     save_total_limit: int = _field(2, "advanced", "Saved adapters", "How many saved adapters are kept.", ge=1, le=1000)
 
     def to_yaml(self) -> str:

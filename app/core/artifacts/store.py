@@ -1,0 +1,67 @@
+"""Artifacts: folders with a `meta.json`, and their rows in the database."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.core.artifacts.models import Artifact
+from app.core.errors import NotFound
+from app.core.jobs.models import Job
+from app.core.jobs.status import JobKind
+from app.core.paths import DataFolder
+
+META = "meta.json"
+
+
+def read_files(folder: Path) -> list[dict[str, Any]]:
+    """[{path, bytes, sha256}] of a finished folder, from its `meta.json`. Raises: OSError, KeyError, ValueError."""
+    files: list[dict[str, Any]] = json.loads((folder / META).read_text(encoding="utf-8"))["files"]
+    return files
+
+
+def record(session: Session, folder: DataFolder, job_id: int, step: int | None, data: dict[str, Any]) -> Artifact:
+    """Store what a child announced: {kind, path, certificate?}. The same path replaces its row."""
+    found = session.exec(select(Artifact).where(Artifact.job_id == job_id, Artifact.path == data["path"])).first()
+    files = read_files(folder.job(job_id) / data["path"])
+    certificate = data.get("certificate")
+    artifact = found or Artifact(job_id=job_id, kind=data["kind"], path=data["path"], bytes=0, created_at=time.time())
+    artifact.step, artifact.files, artifact.certificate = step, files, certificate
+    artifact.bytes = sum(file["bytes"] for file in files)
+    artifact.verified = bool(certificate["passed"]) if certificate else None
+    session.add(artifact)
+    return artifact
+
+
+def list_artifacts(session: Session, job: Job) -> Sequence[Artifact]:
+    """What the job produced, and what was merged from it, newest first."""
+    merges = select(Job.id).where(Job.source_job_id == job.id, Job.kind == JobKind.MERGE)
+    mine = (col(Artifact.job_id) == job.id) | col(Artifact.job_id).in_(merges)
+    return session.exec(select(Artifact).where(mine).order_by(col(Artifact.id).desc())).all()
+
+
+def find_artifact(session: Session, job: Job, kind: str, step: int | None = None) -> Artifact | None:
+    """The newest of a kind (adapter, checkpoint, merged), of one step if asked."""
+    found = (a for a in list_artifacts(session, job) if a.kind == kind and step in (None, a.step))
+    return next(found, None)
+
+
+def get_artifact(session: Session, job: Job, kind: str, step: int | None = None) -> Artifact:
+    """Raises: NotFound that says what there is."""
+    artifact = find_artifact(session, job, kind, step)
+    if artifact is None:
+        kinds = ", ".join(sorted({a.kind for a in list_artifacts(session, job)})) or "nothing yet"
+        raise NotFound(f"Job {job.id} has no {kind}.", advice=f"It has: {kinds}.")
+    return artifact
+
+
+def drop_missing(session: Session, folder: DataFolder, job_id: int) -> None:
+    """Forget rows whose folder is gone, as old checkpoints are once newer ones are saved."""
+    for artifact in session.exec(select(Artifact).where(Artifact.job_id == job_id)).all():
+        if not (folder.job(job_id) / artifact.path).is_dir():
+            session.delete(artifact)

@@ -1,0 +1,112 @@
+"""The SQLite database: engine, pragmas per connection, read and write sessions, migrations at start."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pysqlite3.dbapi2 as sqlite
+from sqlalchemy import Engine, event, text
+from sqlalchemy.engine import Connection
+from sqlmodel import Session, create_engine
+
+from app.core.errors import DatabaseTooNew
+from app.core.paths import bundled
+
+logger = logging.getLogger(__name__)
+
+# WAL is safe with two writing processes only where SQLite's WAL-reset bug is fixed (sqlite.org/wal.html).
+_WAL_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite version may use WAL with several processes."""
+    return version >= _WAL_FIXED[0] or any(version[:2] == fixed[:2] and version >= fixed for fixed in _WAL_FIXED)
+
+
+class Database:
+    """Short sessions on one SQLite file. Never hold one open across a wait."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = create_engine(url, module=sqlite)
+        self._writing = self.engine.execution_options(immediate=True)
+        event.listen(self.engine, "connect", _on_connect)
+        event.listen(self.engine, "begin", _on_begin)
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self.engine.url.database or "")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one snapshot."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that holds the write lock from its first statement; commits at the end, or changes nothing."""
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self, backups: Path) -> None:
+        """Bring the schema to this version's; back up an older file first. Raises: DatabaseTooNew."""
+        with self.engine.connect() as connection:
+            current = _revision(connection)
+        known = sorted(path.name.split("_")[0] for path in (bundled("migrations") / "versions").glob("[0-9]*.py"))
+        if current == known[-1]:
+            return
+        if current is not None and current not in known:
+            raise DatabaseTooNew(
+                f"{self.path} has schema {current}; this version knows {known[-1]}.",
+                advice="Start the newer version again, or restore a backup of this version.",
+            )
+        if current is not None:
+            self._back_up(backups / f"before-{known[-1]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.db")
+        self._upgrade()
+
+    def _back_up(self, target: Path) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")  # VACUUM runs outside a transaction only
+            connection.exec_driver_sql("VACUUM INTO ?", (str(target),))
+        target.chmod(0o600)
+        logger.info("backed up the database to %s", target, extra={"action": "backup"})
+
+    def _upgrade(self) -> None:
+        from alembic import command  # imported here: it costs 0.2 s, and most starts migrate nothing
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(bundled("migrations")))
+        with self._writing.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        self.path.chmod(0o600)
+
+    def free_bytes(self) -> int:
+        """Free space on the database's disk."""
+        return shutil.disk_usage(self.path.parent).free
+
+
+def _revision(connection: Connection) -> str | None:
+    exists = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")).first()
+    row = connection.execute(text("SELECT version_num FROM alembic_version")).first() if exists else None
+    return str(row[0]) if row else None
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_on_begin` alone
+    journal = "WAL" if wal_is_safe(sqlite.sqlite_version_info) else "TRUNCATE"
+    for pragma in ("busy_timeout=5000", f"journal_mode={journal}", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

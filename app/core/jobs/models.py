@@ -1,0 +1,76 @@
+"""Tables of the queue: jobs, their attempts, and the worker's own row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Index
+from sqlmodel import Field
+
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.table import Numbered, Table, enum_field, json_field
+
+
+class Job(Numbered, table=True):
+    """One unit of work for the worker. `spec` is a TrainingSpec for training, else the request's values."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_queue", "status", "priority", "position"), {"sqlite_autoincrement": True})
+
+    name: str
+    kind: JobKind = enum_field(JobKind, "kind")
+    status: JobStatus = enum_field(JobStatus, "status", default=JobStatus.QUEUED)
+    priority: int = 0  # the higher goes first
+    position: float = 0.0  # within a priority, the lower goes first
+    spec: dict[str, Any] = json_field(nullable=False, default_factory=dict)
+    base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
+    dataset_id: int | None = Field(default=None, foreign_key="dataset.id", index=True)
+    source_job_id: int | None = Field(default=None, foreign_key="job.id", index=True)
+    cancel_requested: bool = False
+    save_requested: bool = False
+    phase: str | None = None
+    step: int = 0
+    max_steps: int | None = None
+    eta_seconds: float | None = None
+    error: dict[str, Any] | None = json_field(default=None)
+    summary: dict[str, Any] = json_field(nullable=False, default_factory=dict)
+    attempts: int = 0
+    fence: int = 0  # grows with each claim; a writer with an older one is refused
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class Attempt(Table, table=True):
+    """One process that worked on a job, and how far its spool and log are ingested."""
+
+    __tablename__ = "attempt"
+
+    job_id: int = Field(foreign_key="job.id", primary_key=True)
+    number: int = Field(primary_key=True)
+    fence: int
+    pid: int | None = None
+    pid_started_at: float | None = None  # with the boot id it tells this process from a later one of the same pid
+    boot_id: str | None = None
+    spool_offset: int = 0
+    spool_seq: int = 0
+    log_offset: int = 0
+    outcome: dict[str, Any] | None = json_field(default=None)  # the child's own last word
+    started_at: float
+    ended_at: float | None = None
+    exit_code: int | None = None
+
+
+class WorkerState(Table, table=True):
+    """The one worker of this data folder: alive while its heartbeat is fresh."""
+
+    __tablename__ = "worker_state"
+
+    id: int = Field(default=1, primary_key=True)
+    pid: int
+    pid_started_at: float
+    boot_id: str
+    version: str
+    started_at: float
+    heartbeat_at: float
+    reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading

@@ -1,0 +1,95 @@
+"""Read the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func
+from sqlmodel import Session, col, select
+
+from app.core.jobs.models import Job, WorkerState
+from app.core.jobs.status import ACTIVE, JobKind, JobStatus
+
+WORKER_ALIVE_SECONDS = 10.0  # a heartbeat is written every second
+LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.IMPORT)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of jobs, newest first, and how many there are in all."""
+
+    jobs: Sequence[Job]
+    total: int
+    number: int
+    size: int
+
+    @property
+    def last(self) -> int:
+        """The last page's number, from 1."""
+        return max(1, -(-self.total // self.size))
+
+
+def list_jobs(
+    session: Session,
+    *,
+    status: JobStatus | None = None,
+    search: str = "",
+    kinds: Sequence[JobKind] = LISTED_KINDS,
+    page: int = 1,
+    size: int = 50,
+) -> Page:
+    """Jobs by status, kind and part of the name."""
+    where: list[ColumnElement[bool]] = [col(Job.kind).in_(kinds)]
+    if status is not None:
+        where.append(col(Job.status) == status)
+    if search:
+        where.append(col(Job.name).icontains(search, autoescape=True))
+    total = session.exec(select(func.count()).select_from(Job).where(*where)).one()
+    query = select(Job).where(*where).order_by(col(Job.id).desc()).offset((page - 1) * size).limit(size)
+    return Page(session.exec(query).all(), total, page, size)
+
+
+def active_job(session: Session) -> Job | None:
+    """The job that has the worker now."""
+    return session.exec(select(Job).where(col(Job.status).in_(ACTIVE)).order_by(col(Job.id))).first()
+
+
+def queued_jobs(session: Session, limit: int = 100) -> Sequence[Job]:
+    """The queue in the order in which it will be worked through."""
+    order = (col(Job.priority).desc(), col(Job.position), col(Job.id))
+    return session.exec(select(Job).where(Job.status == JobStatus.QUEUED).order_by(*order).limit(limit)).all()
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the next job to start; None for a job that does not wait."""
+    if job.status != JobStatus.QUEUED:
+        return None
+    ahead = (col(Job.priority) > job.priority) | (
+        (col(Job.priority) == job.priority) & (col(Job.position) < job.position)
+    )
+    return 1 + session.exec(select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, ahead)).one()
+
+
+def worker_view(session: Session, now: float) -> dict[str, Any]:
+    """The worker as `health` shows it: {alive, pid, heartbeat_age_seconds, job_id}."""
+    state = session.get(WorkerState, 1)
+    if state is None:
+        return {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None}
+    age = max(0.0, now - state.heartbeat_at)
+    job = active_job(session)
+    return {
+        "alive": age <= WORKER_ALIVE_SECONDS,
+        "pid": state.pid,
+        "heartbeat_age_seconds": round(age, 3),
+        "job_id": job.id if job else None,
+    }
+
+
+def latest_reading(session: Session, now: float) -> dict[str, Any] | None:
+    """The newest GPU and host reading, or None where the worker is not alive to take one."""
+    state = session.get(WorkerState, 1)
+    if state is None or now - state.heartbeat_at > WORKER_ALIVE_SECONDS:
+        return None
+    return state.reading

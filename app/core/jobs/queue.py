@@ -1,0 +1,142 @@
+"""The queue: enqueue, claim, and every move of a job from one state to the next.
+
+Each move is a compare-and-swap on status and fence inside a write transaction, and leaves an event in the same
+transaction. Call these inside `Database.write()`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import func, text, update
+from sqlmodel import Session, col, select
+
+from app.core.errors import Conflict, NotFound
+from app.core.events import log
+from app.core.events.types import EventKind
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
+from app.core.models.models import BaseModel, ModelStatus
+
+MAX_ATTEMPTS = 3  # a job whose process is lost this often fails for good
+
+_CLAIM = text("""
+    UPDATE job SET status = 'starting', fence = fence + 1, attempts = attempts + 1, error = NULL, finished_at = NULL,
+                   phase = NULL, step = 0, eta_seconds = NULL, started_at = coalesce(started_at, :now)
+    WHERE status = 'queued' AND id = (
+        SELECT job.id FROM job LEFT JOIN base_model ON base_model.id = job.base_model_id
+        WHERE job.status = 'queued' AND (job.kind = 'import' OR base_model.id IS NULL OR base_model.status = 'ready')
+        ORDER BY job.priority DESC, job.position, job.id LIMIT 1)
+    RETURNING id
+""")
+
+
+def enqueue(session: Session, job: Job) -> Job:
+    """Store a new job at the end of its priority's queue; from here on the worker may claim it."""
+    last = session.exec(select(func.max(Job.position)).where(Job.status == JobStatus.QUEUED)).one()
+    job.position = (last or 0.0) + 1.0
+    session.add(job)
+    session.flush()
+    _announce(session, job)
+    return job
+
+
+def claim_next(session: Session) -> tuple[Job, Attempt] | None:
+    """Take the first job that can start: no other worker gets it. Jobs wait while their base model is made ready."""
+    row = session.execute(_CLAIM, {"now": time.time()}).first()
+    if row is None:
+        return None
+    job = get_job(session, row[0])
+    attempt = Attempt(job_id=job.key, number=job.attempts, fence=job.fence, started_at=time.time())
+    session.add(attempt)
+    session.flush()
+    _announce(session, job)
+    return job, attempt
+
+
+def get_job(session: Session, job_id: int) -> Job:
+    """Raises: NotFound."""
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def advance(session: Session, job: Job, to: JobStatus, **fields: Any) -> Job:
+    """Move the job to `to`, if it is still where `job` says and no later claim has happened.
+
+    Raises: Conflict, and nothing is changed.
+    """
+    if to not in TRANSITIONS[job.status]:
+        raise Conflict(f"Job {job.id} is {job.status}; it cannot become {to}.")
+    if to in ENDED:
+        fields.setdefault("finished_at", time.time())
+        fields.setdefault("eta_seconds", None)
+    moved = session.execute(
+        update(Job)
+        .where(col(Job.id) == job.id, col(Job.status) == job.status, col(Job.fence) == job.fence)
+        .values(status=to, **fields)
+    )
+    if moved.rowcount != 1:  # type: ignore[attr-defined]
+        raise Conflict(f"Job {job.id} has moved on since it was read as {job.status}.")
+    job = get_job(session, job.key)
+    _announce(session, job)
+    if to in ENDED:
+        _settle(session, job)
+    return job
+
+
+def request_cancel(session: Session, job: Job, *, save: bool = False) -> Job:
+    """Cancel at once where no process runs, else ask the worker to. Raises: Conflict for an ended job."""
+    if job.status in ENDED:
+        raise Conflict(f"Job {job.id} has already ended ({job.status}).")
+    if job.status in (JobStatus.QUEUED, JobStatus.INTERRUPTED):
+        return advance(session, job, JobStatus.CANCELLED, cancel_requested=True)
+    fields = {"save_requested": True} if save else {"cancel_requested": True}
+    session.execute(
+        update(Job)
+        .where(col(Job.id) == job.id, col(Job.status).in_(ACTIVE), col(Job.fence) == job.fence)
+        .values(**fields)
+    )
+    return get_job(session, job.key)
+
+
+def interrupt(session: Session, job: Job) -> Job:
+    """The job's process is gone through no fault of its own: queue it again, unless that keeps happening."""
+    job = advance(session, job, JobStatus.INTERRUPTED)
+    if job.cancel_requested:
+        return advance(session, job, JobStatus.CANCELLED)
+    if job.attempts >= MAX_ATTEMPTS:
+        error = {
+            "kind": "interrupted",
+            "message": f"Its process was lost {job.attempts} times.",
+            "advice": "Look at the log's last lines, then clone the job to try again.",
+        }
+        return advance(session, job, JobStatus.FAILED, error=error)
+    return advance(session, job, JobStatus.QUEUED)
+
+
+def _announce(session: Session, job: Job) -> None:
+    """One `status` event per move, and `finished` when nothing will follow."""
+    data = {"status": job.status.value, "name": job.name, "kind": job.kind.value, "error": job.error}
+    log.append(session, EventKind.STATUS, data, job_id=job.id)
+    if job.status in ENDED:
+        log.append(session, EventKind.FINISHED, {**data, "summary": job.summary}, job_id=job.id)
+
+
+def _settle(session: Session, job: Job) -> None:
+    """What the end of an import means for its model and for the jobs that wait for it."""
+    if job.kind != JobKind.IMPORT or job.base_model_id is None or job.status == JobStatus.COMPLETED:
+        return
+    model = session.get_one(BaseModel, job.base_model_id)
+    reason = job.error["message"] if job.error else f"its import was {job.status}"
+    model.status, model.error = ModelStatus.FAILED, reason
+    waiting = select(Job).where(Job.base_model_id == model.id, Job.status == JobStatus.QUEUED, Job.id != job.id)
+    for other in session.exec(waiting).all():
+        error = {
+            "kind": "model_import",
+            "message": f"Base model {model.name} is not available: {reason}",
+            "advice": "Import the model again on the Models page, then clone this job.",
+        }
+        advance(session, other, JobStatus.FAILED, error=error)

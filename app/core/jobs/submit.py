@@ -1,0 +1,111 @@
+"""Check a request against what is registered, and queue it. Nothing is queued unless everything is right."""
+
+from __future__ import annotations
+
+import time
+
+from sqlmodel import Session
+
+from app.core.artifacts.store import find_artifact
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import find_dataset, list_datasets
+from app.core.errors import Conflict, Fault, InvalidInput
+from app.core.jobs.models import Job
+from app.core.jobs.queue import enqueue
+from app.core.jobs.spec import TrainingSpec
+from app.core.jobs.status import JobKind
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import find_model, list_models
+
+MERGE_DTYPES = ("bf16", "fp16", "fp32")
+_PLAYGROUND_PRIORITY = 20  # someone waits for the answer
+
+
+def submit_training(session: Session, spec: TrainingSpec, name: str | None = None) -> Job:
+    """Queue a training job. Raises: InvalidInput with every fault."""
+    model, dataset = find_model(session, spec.base_model), find_dataset(session, spec.dataset)
+    faults = [*_model_faults(session, spec, model), *_dataset_faults(session, spec, dataset)]
+    if faults or model is None or dataset is None:
+        raise InvalidInput(faults)
+    job = Job(
+        name=(name or "").strip()[:200] or f"{model.name} on {dataset.name}",
+        kind=JobKind.TRAIN,
+        spec=spec.model_dump(mode="json"),
+        base_model_id=model.id,
+        dataset_id=dataset.id,
+        created_at=time.time(),
+    )
+    return enqueue(session, job)
+
+
+def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
+    """Queue the merge of a training job's adapter into its base model. Raises: InvalidInput, Conflict."""
+    if dtype not in MERGE_DTYPES:
+        raise InvalidInput(f"{dtype!r} is not one of {', '.join(MERGE_DTYPES)}.", field="dtype")
+    _require_adapter(session, source)
+    job = Job(
+        name=f"merge {source.name}"[:200],
+        kind=JobKind.MERGE,
+        spec={"job": source.id, "dtype": dtype},
+        base_model_id=source.base_model_id,
+        source_job_id=source.id,
+        priority=1,
+        created_at=time.time(),
+    )
+    return enqueue(session, job)
+
+
+def submit_generation(session: Session, source: Job, prompt: str, *, base: bool, max_new_tokens: int) -> Job:
+    """Queue one answer, of the tuned model or of its base. Raises: InvalidInput, Conflict."""
+    if not prompt.strip():
+        raise InvalidInput("The prompt is empty.", field="prompt")
+    if not 1 <= max_new_tokens <= 4096:
+        raise InvalidInput("max_new_tokens must be between 1 and 4096.", field="max_new_tokens")
+    if not base:
+        _require_adapter(session, source)
+    job = Job(
+        name=f"answer by {source.name}"[:200],
+        kind=JobKind.PLAYGROUND,
+        spec={"job": source.id, "prompt": prompt, "base": base, "max_new_tokens": max_new_tokens},
+        base_model_id=source.base_model_id,
+        source_job_id=source.id,
+        priority=_PLAYGROUND_PRIORITY,
+        created_at=time.time(),
+    )
+    return enqueue(session, job)
+
+
+def _require_adapter(session: Session, source: Job) -> None:
+    if source.kind != JobKind.TRAIN:
+        raise Conflict(f"Job {source.id} is a {source.kind} job; only a training job has an adapter.")
+    if find_artifact(session, source, "adapter") is None:
+        raise Conflict(f"Job {source.id} ({source.status}) has no adapter.", advice="Wait until it is completed.")
+
+
+def _model_faults(session: Session, spec: TrainingSpec, model: BaseModel | None) -> list[Fault]:
+    if model is None:
+        names = ", ".join(each.name for each in list_models(session)) or "none yet"
+        return [Fault("base_model", f"unknown base model {spec.base_model!r}", advice=f"Registered: {names}.")]
+    if model.status == ModelStatus.FAILED:
+        return [Fault("base_model", f"{model.name} could not be imported: {model.error}")]
+    return _target_faults(spec, model)
+
+
+def _target_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
+    """Nothing is known of a model that is still being imported; its training checks again."""
+    if spec.target_modules == "all-linear" or model.status != ModelStatus.READY:
+        return []
+    if not spec.target_modules:
+        return [Fault("target_modules", "is empty; name modules, or all-linear")]
+    unknown = [name for name in spec.target_modules if name not in model.linear_modules]
+    known = ", ".join(model.linear_modules)
+    return [Fault("target_modules", f"unknown {', '.join(unknown)}; {model.name} has: {known}")] if unknown else []
+
+
+def _dataset_faults(session: Session, spec: TrainingSpec, dataset: Dataset | None) -> list[Fault]:
+    if dataset is None:
+        names = ", ".join(each.name for each in list_datasets(session)) or "none yet"
+        return [Fault("dataset", f"unknown dataset {spec.dataset!r}", advice=f"Registered: {names}.")]
+    if spec.eval_fraction and dataset.rows < 2:
+        return [Fault("eval_fraction", f"{dataset.name} has {dataset.rows} row; set 0 to train without an eval split")]
+    return []

@@ -1,0 +1,34 @@
+"""Tables of numbers over time: training metrics and memory readings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Index
+from sqlmodel import Field
+
+from app.core.table import Numbered, Table, json_field
+
+
+class Metric(Table, table=True):
+    """One value of one series at one step. A step that is run again replaces its row."""
+
+    __tablename__ = "metric"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    job_id: int = Field(foreign_key="job.id", primary_key=True)
+    name: str = Field(primary_key=True)
+    step: int = Field(primary_key=True)
+    value: float | None  # None where the value was not finite
+    time: float
+
+
+class MemoryReading(Numbered, table=True):
+    """One sample of GPU and host, about once a second; `job_id` is the job that ran then."""
+
+    __tablename__ = "memory_reading"
+    __table_args__ = (Index("ix_memory_reading_job_id_time", "job_id", "time"),)
+
+    job_id: int | None = None
+    time: float = Field(index=True)
+    data: dict[str, Any] = json_field(nullable=False, default_factory=dict)

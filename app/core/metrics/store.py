@@ -1,0 +1,59 @@
+"""Write and read metric series and memory readings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import Session, col, select
+
+from app.core.metrics.models import MemoryReading, Metric
+
+Series = dict[str, list[tuple[int, float | None]]]
+MAX_READINGS = 2000  # a chart is about 1,000 pixels wide
+
+
+def put_metrics(session: Session, job_id: int, step: int, time: float, values: Mapping[str, float | None]) -> None:
+    """Store one step's values; a step that is run again replaces its rows."""
+    rows = [
+        {"job_id": job_id, "name": name, "step": step, "value": value, "time": time} for name, value in values.items()
+    ]
+    if not rows:
+        return
+    statement = insert(Metric).values(rows)
+    replace = {"value": statement.excluded.value, "time": statement.excluded.time}
+    session.execute(statement.on_conflict_do_update(index_elements=["job_id", "name", "step"], set_=replace))
+
+
+def read_series(session: Session, job_id: int, name: str | None = None) -> Series:
+    """{name: [(step, value), …]}, each step once, ascending."""
+    query = select(Metric.name, Metric.step, Metric.value).where(Metric.job_id == job_id)
+    if name is not None:
+        query = query.where(Metric.name == name)
+    series: Series = defaultdict(list)
+    for metric, step, value in session.exec(query.order_by(col(Metric.name), col(Metric.step))):
+        series[metric].append((step, value))
+    return dict(series)
+
+
+def latest_values(session: Session, job_id: int) -> dict[str, float | None]:
+    """The newest value of each series of a job. A bare column beside max() is of the row that holds the maximum."""
+    query = (
+        select(Metric.name, Metric.value, func.max(Metric.step))
+        .where(Metric.job_id == job_id)
+        .group_by(col(Metric.name))
+    )
+    return {name: value for name, value, _step in session.exec(query)}
+
+
+def read_memory(session: Session, job_id: int) -> list[dict[str, Any]]:
+    """Readings taken while the job ran, oldest first, thinned evenly to at most MAX_READINGS (the newest is kept)."""
+    of_job = select(MemoryReading.id, MemoryReading.time, MemoryReading.data).where(MemoryReading.job_id == job_id)
+    total = session.exec(select(func.count()).where(MemoryReading.job_id == job_id)).one()
+    stride = -(-total // MAX_READINGS) or 1
+    rows = session.exec(of_job.order_by(col(MemoryReading.time))).all()
+    kept = [row for index, row in enumerate(rows) if index % stride == 0 or index == total - 1]
+    return [{"time": time, **data} for _id, time, data in kept]

@@ -1,0 +1,96 @@
+"""What a model folder holds, read from its config and its safetensors headers alone: no weights, no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.core.errors import InvalidInput
+
+_LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.\d+\.")
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the registry keeps of a model."""
+
+    path: str
+    architecture: str
+    parameters: int
+    bytes: int
+    max_length: int | None
+    linear_modules: list[str]
+    has_chat_template: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect_folder(folder: Path, field: str = "path") -> ModelFacts:
+    """Raises: InvalidInput that says what the folder lacks."""
+    config = _read_json(folder / "config.json", field)
+    if "auto_map" in config:
+        raise InvalidInput(f"{folder.name} needs its own Python code to load, which is not run here.", field=field)
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        raise InvalidInput(f"{folder} holds no .safetensors file; other weight formats are not loaded.", field=field)
+    shapes: dict[str, list[int]] = {}
+    for shard in shards:
+        shapes |= read_shapes(shard, field)
+    return ModelFacts(
+        path=str(folder),
+        architecture=str((config.get("architectures") or ["unknown"])[0]),
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        bytes=sum(shard.stat().st_size for shard in shards),
+        max_length=config.get("max_position_embeddings") or config.get("n_positions"),
+        linear_modules=linear_modules(shapes),
+        has_chat_template=_has_chat_template(folder, field),
+    )
+
+
+def read_shapes(shard: Path, field: str = "path") -> dict[str, list[int]]:
+    """Tensor shapes by name from one safetensors file's header. Raises: InvalidInput for a damaged file."""
+    try:
+        with shard.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MAX_HEADER_BYTES:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+        return {name: list(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise InvalidInput(f"{shard.name} is not a readable safetensors file: {error}", field=field) from error
+
+
+def linear_modules(shapes: dict[str, list[int]]) -> list[str]:
+    """Leaf names of the linear layers inside the blocks (`q_proj`, …): what LoRA can target, in their own order."""
+    names: dict[str, None] = {}
+    for tensor, shape in shapes.items():
+        inside = _LAYER.search(tensor)
+        if inside and len(shape) == 2 and tensor.endswith(".weight"):
+            names[tensor.removesuffix(".weight").rpartition(".")[2]] = None
+    return sorted(names)
+
+
+def _read_json(path: Path, field: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise InvalidInput(f"{path.parent} is not a model folder: it has no {path.name}.", field=field)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not valid JSON: {error}", field=field) from error
+    if not isinstance(values, dict):
+        raise InvalidInput(f"{path} does not hold a JSON object.", field=field)
+    return values
+
+
+def _has_chat_template(folder: Path, field: str) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    tokenizer = folder / "tokenizer_config.json"
+    return tokenizer.is_file() and bool(_read_json(tokenizer, field).get("chat_template"))

@@ -1,0 +1,114 @@
+"""Register and find base models."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from app.core.errors import Conflict, Fault, InvalidInput, NotFound
+from app.core.jobs.models import Job
+from app.core.jobs.queue import enqueue
+from app.core.jobs.status import JobKind
+from app.core.models.inspect import ModelFacts, inspect_folder
+from app.core.models.models import BaseModel, ModelStatus
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_IMPORT_PRIORITY = 10  # jobs may wait for it
+
+
+def list_models(session: Session) -> Sequence[BaseModel]:
+    """All base models by name."""
+    return session.exec(select(BaseModel).order_by(col(BaseModel.name))).all()
+
+
+def find_model(session: Session, reference: str) -> BaseModel | None:
+    """By name, by id, or by the folder or hub id it came from."""
+    by_name = session.exec(select(BaseModel).where(BaseModel.name == reference)).first()
+    if by_name is None and reference.isdecimal():
+        return session.get(BaseModel, int(reference))
+    if by_name is None:
+        return next((m for m in list_models(session) if reference in (m.path, m.source.get("hub_id"))), None)
+    return by_name
+
+
+def get_model(session: Session, reference: str) -> BaseModel:
+    """Raises: NotFound that names what there is."""
+    model = find_model(session, reference)
+    if model is None:
+        raise NotFound(f"There is no base model {reference!r}.", advice=f"Registered: {_names(session)}.")
+    return model
+
+
+def add_model(session: Session, reference: str, local_roots: Sequence[Path], name: str | None = None) -> BaseModel:
+    """Register a local folder or GGUF file (under an allowed root), or a hub id.
+
+    A folder is ready at once; a GGUF file and a hub id are made ready by an import job.
+    Raises: InvalidInput; Conflict where the name is taken.
+    """
+    path = Path(reference).expanduser()
+    if path.is_absolute() or path.exists():
+        return _add_local(session, _allowed(path, local_roots), name)
+    if not _HUB_ID.fullmatch(reference):
+        raise InvalidInput(f"{reference!r} is neither a folder that exists nor a hub id (owner/name).", field="path")
+    return add_imported(session, name or reference.rpartition("/")[2].lower(), {"kind": "hub", "hub_id": reference})
+
+
+def add_imported(session: Session, name: str, source: dict[str, str]) -> BaseModel:
+    """Register a model by name now and queue the job that makes it ready."""
+    model = _store(session, BaseModel(name=name, source=source, created_at=time.time()))
+    job = Job(
+        name=f"import {name}", kind=JobKind.IMPORT, spec=source, base_model_id=model.id, priority=_IMPORT_PRIORITY,
+        created_at=time.time(),
+    )  # fmt: skip
+    enqueue(session, job)
+    return model
+
+
+def set_facts(model: BaseModel, facts: ModelFacts) -> None:
+    """The model is ready, and this is what it holds."""
+    for field, value in facts.to_json().items():
+        setattr(model, field, value)
+    model.status, model.error = ModelStatus.READY, None
+
+
+def _add_local(session: Session, path: Path, name: str | None) -> BaseModel:
+    if path.suffix == ".gguf":
+        return add_imported(session, name or path.stem.lower(), {"kind": "gguf", "path": str(path)})
+    facts = inspect_folder(path)
+    source = {"kind": "folder", "path": str(path)}
+    model = BaseModel(name=name or path.name, source=source, created_at=time.time())
+    set_facts(model, facts)
+    return _store(session, model)
+
+
+def _allowed(path: Path, roots: Sequence[Path]) -> Path:
+    real = path.resolve()
+    if not any(real.is_relative_to(root.expanduser().resolve()) for root in roots):
+        raise InvalidInput(
+            [
+                Fault(
+                    "path",
+                    f"{path} is not under an allowed folder.",
+                    advice="Name its folder in LORADECK_LOCAL_ROOTS (a JSON list) and start the dashboard again.",
+                )
+            ]
+        )
+    if not real.exists():
+        raise InvalidInput(f"{path} does not exist.", field="path")
+    return real
+
+
+def _store(session: Session, model: BaseModel) -> BaseModel:
+    if session.exec(select(BaseModel).where(BaseModel.name == model.name)).first():
+        raise Conflict(f"A base model named {model.name!r} is registered already.", advice="Give another name.")
+    session.add(model)
+    session.flush()
+    return model
+
+
+def _names(session: Session) -> str:
+    return ", ".join(model.name for model in list_models(session)) or "none yet"

@@ -1,0 +1,10 @@
+"""Imports every table, so that the metadata is whole. Import this where foreign keys must resolve."""
+
+from app.core.artifacts.models import Artifact
+from app.core.datasets.models import Dataset
+from app.core.events.models import Event
+from app.core.jobs.models import Attempt, Job, WorkerState
+from app.core.metrics.models import MemoryReading, Metric
+from app.core.models.models import BaseModel
+
+__all__ = ["Artifact", "Attempt", "BaseModel", "Dataset", "Event", "Job", "MemoryReading", "Metric", "WorkerState"]
