@@ -1,0 +1,1 @@
+"""A compiled stand-in for NVML with scripted readings, for the real `pynvml` binding to load."""
