@@ -1,0 +1,107 @@
+"""Folders that appear whole or not at all, and copies of them that share their blocks where the disk allows it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.core.paths import fsync_folder
+
+_CHUNK_BYTES = 1 << 20
+_LOCK_POLL_SECONDS = 0.2
+_NO_HARD_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})
+
+
+@contextmanager
+def publish_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty sibling of `target`; it becomes `target` if the block ends well, and is removed if not.
+
+    What lay at `target` is replaced. One writer per target at a time: callers hold a lock or own the name.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    partial.mkdir(parents=True, mode=0o700)
+    try:
+        yield partial
+        _sync(partial)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        fsync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    for file in files_of(folder):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        fsync_folder(path)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Every file under `folder`, in a stable order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def make_read_only(folder: Path) -> None:
+    """Guard files that several data folders share by hard links against being written in place."""
+    for file in files_of(folder):
+        file.chmod(0o400)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Fill the empty folder `target` with hard links to the files of `source`, or copies across filesystems."""
+    for file in files_of(source):
+        destination = target / file.relative_to(source)
+        destination.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _link_or_copy_file(file.resolve(), destination)
+
+
+def _link_or_copy_file(source: Path, destination: Path) -> None:
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINK:
+            raise
+        shutil.copyfile(source, destination)
+
+
+@contextmanager
+def hold_lock(path: Path, check_stop: Callable[[], None]) -> Iterator[None]:
+    """Hold the file lock at `path` against other processes, calling `check_stop` (which may raise) while waiting."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while not _try_lock(descriptor):
+            check_stop()
+            time.sleep(_LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)  # which releases the lock
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
