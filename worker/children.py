@@ -1,0 +1,79 @@
+"""Start child processes, and keep one spare with its imports done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from worker.context import Assignment
+
+logger = logging.getLogger(__name__)
+
+
+class Children:
+    """Hands out processes that wait for an assignment, each with a process group of its own."""
+
+    def __init__(self, *, keep_spare: bool, log: Path) -> None:
+        self._keep_spare = keep_spare
+        self._log = log  # of a spare, until it has a job and writes to that job's log
+        self._spare: subprocess.Popen[str] | None = None
+
+    def ready_spare(self) -> None:
+        """See to it that a spare waits, where one is wanted."""
+        if self._spare is not None and self._spare.poll() is not None:
+            logger.warning("the spare child ended with code %s; see %s", self._spare.returncode, self._log)
+            self._keep_spare = False  # its imports fail: say so once, and let the next job report it
+            self._spare = None
+        if self._keep_spare and self._spare is None:
+            self._spare = self._spawn(self._log)
+
+    def start(self, assignment: Assignment) -> subprocess.Popen[str]:
+        """A child that works on the assignment: the spare if it is there, else a new one. Raises: OSError."""
+        log = Path(assignment.log)
+        child, self._spare = self._spare, None
+        if child is None or child.poll() is not None:
+            child = self._spawn(log)
+        try:
+            self._hand_over(child, assignment)
+        except BrokenPipeError:  # it ended between the look above and the writing
+            child.wait()
+            child = self._spawn(log)
+            self._hand_over(child, assignment)
+        return child
+
+    def end_spare(self) -> None:
+        """Close the spare's input, which ends it; in mid-import it is killed."""
+        if self._spare is not None:
+            kill_group(self._spare, signal.SIGKILL)
+            self._spare.communicate()
+            self._spare = None
+
+    @staticmethod
+    def _spawn(log_path: Path) -> subprocess.Popen[str]:
+        with log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "worker.child"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    @staticmethod
+    def _hand_over(child: subprocess.Popen[str], assignment: Assignment) -> None:
+        if child.stdin is None:
+            raise OSError("the child has no standard input")
+        with child.stdin as pipe:
+            pipe.write(assignment.to_line())
+
+
+def kill_group(child: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Signal the child's process group, if the child has not been reaped."""
+    if child.poll() is None:
+        os.killpg(child.pid, number)

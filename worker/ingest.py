@@ -1,0 +1,149 @@
+"""Bring a child's spool and log into the database: rows and cursor in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session
+
+from app.core.artifacts import store as artifacts
+from app.core.database import Database
+from app.core.errors import Conflict
+from app.core.events import log as events
+from app.core.events.types import EventKind
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.queue import get_job
+from app.core.metrics.store import put_metrics
+from app.core.paths import DataFolder
+from worker.spool import Record, read_spool
+
+logger = logging.getLogger(__name__)
+
+_LOG_CHUNK_BYTES = 64 * 1024
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class StaleAttempt(Conflict):
+    """A later attempt has begun; this one's writes are refused."""
+
+    code = "stale_attempt"
+
+
+class Ingest:
+    """Reads one attempt's files from where the database says it stopped."""
+
+    def __init__(self, database: Database, folder: DataFolder, attempt: Attempt) -> None:
+        self._database = database
+        self._folder = folder
+        self._job_id = attempt.job_id
+        self._number = attempt.number
+        self._fence = attempt.fence
+        self.spool = folder.attempt(attempt.job_id, attempt.number) / "spool.jsonl"
+        self.log = folder.job(attempt.job_id) / "train.log"
+        self._read_bytes = (-1, -1)
+
+    def run(self, *, at_end: bool = False) -> None:
+        """Take in all that is new. Raises: StaleAttempt, SpoolDamaged."""
+        sizes = (_size(self.spool), _size(self.log))
+        if sizes == self._read_bytes and not at_end:
+            return
+        while self._step(at_end):
+            continue
+        self._read_bytes = sizes
+
+    def _step(self, at_end: bool) -> bool:
+        """One transaction's worth. Returns whether more may be waiting."""
+        with self._database.write() as session:
+            attempt = session.get_one(Attempt, (self._job_id, self._number))
+            job = get_job(session, self._job_id)
+            if job.fence != self._fence:
+                raise StaleAttempt()
+            records = self._take_records(session, job, attempt)
+            log_bytes = self._take_log(session, attempt, at_end)
+        return records > 0 or log_bytes >= _LOG_CHUNK_BYTES
+
+    def _take_records(self, session: Session, job: Job, attempt: Attempt) -> int:
+        count = 0
+        for record, offset in read_spool(self.spool, attempt.spool_offset, attempt.spool_seq):
+            _HANDLERS[record.kind](session, self._folder, job, record)
+            if record.kind == "finished":
+                attempt.outcome = record.data
+            attempt.spool_offset, attempt.spool_seq = offset, record.seq
+            count += 1
+        session.add_all([job, attempt])
+        return count
+
+    def _take_log(self, session: Session, attempt: Attempt, at_end: bool) -> int:
+        """New whole lines of the log (at the end also an unfinished one) become one event."""
+        if not self.log.exists():
+            return 0
+        with self.log.open("rb") as file:
+            file.seek(attempt.log_offset)
+            chunk = file.read(_LOG_CHUNK_BYTES)
+        whole = chunk if at_end or len(chunk) == _LOG_CHUNK_BYTES else chunk[: chunk.rfind(b"\n") + 1]
+        attempt.log_offset += len(whole)
+        lines = clean_lines(whole)
+        if lines:
+            events.append(session, EventKind.LOG, {"lines": lines}, job_id=self._job_id)
+        return len(whole)
+
+
+def clean_lines(raw: bytes) -> list[str]:
+    """Log lines as text: terminal escapes removed, a progress bar's many states folded into its last."""
+    lines = raw.decode("utf-8", errors="replace").split("\n")
+    folded = (line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    return [_ESCAPES.sub("", line)[:4000] for line in folded if line.strip()]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _phase(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    job.phase = record.data["phase"]
+    events.append(session, EventKind.PHASE, record.data, job_id=job.id, step=record.step, at=record.time)
+
+
+def _progress(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    job.step = record.step or 0
+    job.max_steps, job.eta_seconds = record.data["max_steps"], record.data["eta_seconds"]
+    events.append(session, EventKind.PROGRESS, record.data, job_id=job.id, step=record.step, at=record.time)
+
+
+def _metric(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    put_metrics(session, job.key, record.step or 0, record.time, record.data)
+    events.append(session, EventKind.METRIC, record.data, job_id=job.id, step=record.step, at=record.time)
+
+
+def _sample(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    events.append(session, EventKind.SAMPLE, record.data, job_id=job.id, step=record.step, at=record.time)
+
+
+def _artifact(session: Session, folder: DataFolder, job: Job, record: Record) -> None:
+    try:
+        artifact = artifacts.record(session, folder, job.key, record.step, record.data)
+    except (OSError, ValueError, KeyError) as error:
+        # An attempt before this one may have announced a checkpoint that is rotated away by now.
+        logger.warning("job %s announced %s, which cannot be read: %s", job.id, record.data.get("path"), error)
+        return
+    artifacts.drop_missing(session, folder, job.key)
+    data = {"kind": artifact.kind, "bytes": artifact.bytes}
+    events.append(session, EventKind.ARTIFACT, data, job_id=job.id, step=record.step, at=record.time)
+
+
+def _finished(_session: Session, _folder: DataFolder, _job: Job, _record: Record) -> None:
+    """Nothing yet: the job has ended once its process has; the supervisor decides then."""
+
+
+_HANDLERS: dict[str, Callable[[Session, DataFolder, Job, Record], Any]] = {
+    "phase": _phase,
+    "progress": _progress,
+    "metric": _metric,
+    "sample": _sample,
+    "artifact": _artifact,
+    "finished": _finished,
+}

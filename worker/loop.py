@@ -1,0 +1,210 @@
+"""The worker's loop: one lock per data folder, one job at a time, one child per job."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from sqlmodel import Session, col, select
+
+from app import __version__
+from app.core.database import Database
+from app.core.errors import AppError, WorkerAlreadyRunning
+from app.core.jobs import queue
+from app.core.jobs.models import Attempt, Job, WorkerState
+from app.core.jobs.status import ACTIVE, JobStatus
+from app.core.paths import DataFolder
+from app.core.settings import Settings
+from worker.children import Children
+from worker.context import Assignment
+from worker.gpu import Sampler
+from worker.identity import ProcessIdentity, boot_id, end_process
+from worker.ingest import Ingest
+from worker.payload import build_payload
+from worker.readings import ReadingsThread, Running
+from worker.spool import SpoolDamaged
+from worker.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+HEARTBEAT_SECONDS = 1.0
+SHUTDOWN_SECONDS = 8.0  # `docker stop` grants 10
+
+
+def lock_data_folder(folder: DataFolder) -> IO[str]:
+    """Hold the returned file open for as long as the worker runs. Raises: WorkerAlreadyRunning."""
+    file = folder.worker_lock.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise WorkerAlreadyRunning(
+            f"Another worker already runs on {folder.home}.",
+            advice="One worker serves a data folder: stop the other, or set LORADECK_HOME to another folder.",
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+class Worker:
+    """Claims jobs and supervises them. `run_once()` does what is due now and never waits."""
+
+    def __init__(self, settings: Settings, database: Database, children: Children, sampler: Sampler) -> None:
+        self._settings = settings
+        self._database = database
+        self._folder = DataFolder(settings.home)
+        self._children = children
+        self._readings = ReadingsThread(database, sampler)
+        self._supervisor: Supervisor | None = None
+        self._stop = threading.Event()
+        self._heartbeat_at = 0.0
+
+    def start(self) -> None:
+        """Say that the worker is there, and put right what an earlier one left behind."""
+        with self._database.write() as session:
+            me = ProcessIdentity.of(os.getpid())
+            state = session.get(WorkerState, 1) or WorkerState(
+                pid=0, pid_started_at=0, boot_id="", version="", started_at=0, heartbeat_at=0
+            )
+            state.pid, state.pid_started_at, state.boot_id = me.pid, me.started_at, me.boot_id
+            state.version, state.started_at, state.heartbeat_at = __version__, time.time(), time.time()
+            session.add(state)
+        self.rescue()
+        self._readings.start()
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        while not self._stop.is_set():
+            if not self.run_once():
+                self._stop.wait(POLL_SECONDS)
+        self._shut_down()
+
+    def stop(self) -> None:
+        """Ask the loop to end. Safe in a signal handler."""
+        self._stop.set()
+
+    def run_once(self) -> bool:
+        """One round: heartbeat, supervise or claim. Returns whether to go on at once."""
+        self._beat()
+        if self._supervisor is None:
+            return self._claim()
+        if self._supervisor.step():
+            return False
+        self._supervisor = None
+        self._readings.running = None
+        return True
+
+    def rescue(self) -> None:
+        """Jobs that an earlier worker had in hand: end their processes, take in their spools, queue them again."""
+        with self._database.read() as session:
+            stranded = session.exec(select(Job).where(col(Job.status).in_({*ACTIVE, JobStatus.INTERRUPTED}))).all()
+            attempts = {job.id: session.get(Attempt, (job.id, job.attempts)) for job in stranded}
+        for job in stranded:
+            attempt = attempts[job.id]
+            if attempt is not None:
+                self._end_attempt(attempt)
+            with self._database.write() as session:
+                _requeue(session, job.key)
+            logger.warning("job %s was stranded; it is queued again", job.id, extra={"action": "rescue"})
+
+    def _end_attempt(self, attempt: Attempt) -> None:
+        if attempt.pid is not None:
+            end_process(ProcessIdentity(attempt.pid, attempt.pid_started_at or 0.0, attempt.boot_id or boot_id()))
+        try:
+            Ingest(self._database, self._folder, attempt).run(at_end=True)
+        except SpoolDamaged as error:
+            logger.warning("job %s: what was behind the damage in its spool is lost: %s", attempt.job_id, error)
+
+    def _claim(self) -> bool:
+        with self._database.read() as session:
+            if session.exec(select(Job.id).where(Job.status == JobStatus.QUEUED).limit(1)).first() is None:
+                self._children.ready_spare()
+                return False
+        with self._database.write() as session:
+            claimed = queue.claim_next(session)
+        if claimed is None:
+            return False
+        self._launch(*claimed)
+        return True
+
+    def _launch(self, job: Job, attempt: Attempt) -> None:
+        logger.info("job %s: attempt %s starts", job.id, attempt.number, extra={"action": "claim_job"})
+        try:
+            assignment = self._prepare(job, attempt)
+            child = self._children.start(assignment)
+            self._supervisor = Supervisor(self._database, self._folder, job, attempt, child)
+        except (AppError, OSError) as error:
+            logger.exception("job %s could not start", job.id)
+            advice = error.advice if isinstance(error, AppError) else "Look at the worker's log."
+            failure = {"kind": "start", "message": f"The job could not start: {error}", "advice": advice}
+            with self._database.write() as session:
+                queue.advance(session, queue.get_job(session, job.key), JobStatus.FAILED, error=failure)
+            return
+        self._readings.running = Running(job.key, child.pid)
+
+    def _prepare(self, job: Job, attempt: Attempt) -> Assignment:
+        """The attempt's folder and what the child is told. Raises: AppError, OSError."""
+        folder = self._folder.job(job.key).resolve()
+        attempt_folder = self._folder.attempt(job.key, attempt.number).resolve()
+        attempt_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = folder / "train.log"
+        with self._database.write() as session:
+            payload = build_payload(session, self._folder, self._settings.cache, job)
+            stored = session.get_one(Attempt, (job.key, attempt.number))
+            stored.log_offset = log.stat().st_size if log.exists() else 0
+            session.add(stored)
+        spool = attempt_folder / "spool.jsonl"
+        return Assignment(job.key, job.kind.value, attempt.number, str(folder), str(spool), str(log), payload)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._heartbeat_at < HEARTBEAT_SECONDS:
+            return
+        self._heartbeat_at = now
+        with self._database.write() as session:
+            state = session.get_one(WorkerState, 1)
+            state.heartbeat_at = time.time()
+            session.add(state)
+
+    def _shut_down(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.interrupt(SHUTDOWN_SECONDS)
+        self._children.end_spare()
+        self._readings.stop()
+        with self._database.write() as session:
+            state = session.get_one(WorkerState, 1)
+            state.heartbeat_at = 0.0  # said to be gone, rather than found to be silent
+            session.add(state)
+
+
+def _requeue(session: Session, job_id: int) -> None:
+    job = queue.get_job(session, job_id)
+    attempt = session.get(Attempt, (job.key, job.attempts))
+    if attempt is not None:
+        attempt.ended_at = attempt.ended_at or time.time()
+        session.add(attempt)
+    if job.status == JobStatus.INTERRUPTED:
+        queue.advance(session, job, JobStatus.QUEUED)
+    else:
+        queue.interrupt(session, job)
+
+
+def build_worker(settings: Settings, database: Database) -> Worker:
+    """A worker as `python -m worker` runs it."""
+    folder = DataFolder(settings.home)
+    children = Children(keep_spare=settings.spare_child, log=_spare_log(folder))
+    return Worker(settings, database, children, Sampler(folder.home))
+
+
+def _spare_log(folder: DataFolder) -> Path:
+    path = folder.home / "spare.log"
+    path.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,87 @@
+"""What a child is told of its job: plain values and absolute paths, so that it needs no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session
+
+from app.core.artifacts.store import get_artifact
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import rows_path
+from app.core.jobs.models import Job
+from app.core.jobs.queue import get_job
+from app.core.jobs.status import JobKind
+from app.core.models.models import BaseModel
+from app.core.paths import DataFolder
+
+
+def build_payload(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
+    """Raises: NotFound where something the job needs is gone."""
+    return _BUILDERS[job.kind](session, folder, cache, job)
+
+
+def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    dataset = session.get_one(Dataset, job.dataset_id)
+    path = rows_path(folder, dataset)
+    return {
+        "spec": job.spec,
+        "base_model": _base_model(session, job),
+        "dataset": {
+            "name": dataset.name,
+            "path": str(path.resolve()),
+            "format": dataset.format,
+            "sha256": dataset.rows_sha256,
+        },
+    }
+
+
+def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    return {
+        "base_model": _base_model(session, job),
+        "adapter_path": _adapter_path(session, folder, job),
+        "adapter_job_id": job.source_job_id,
+        "dtype": job.spec["dtype"],
+    }
+
+
+def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    return {
+        "base_model": _base_model(session, job),
+        "adapter_path": None if job.spec["base"] else _adapter_path(session, folder, job),
+        "prompt": job.spec["prompt"],
+        "max_new_tokens": job.spec["max_new_tokens"],
+        "temperature": 0.0,
+    }
+
+
+def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
+    model = session.get_one(BaseModel, job.base_model_id)
+    return {
+        "model_id": model.id,
+        "name": model.name,
+        "source": model.source,
+        "target": str(folder.model(model.key).resolve()),
+        "cache": str(cache.expanduser().resolve()),
+    }
+
+
+def _base_model(session: Session, job: Job) -> dict[str, Any]:
+    model = session.get_one(BaseModel, job.base_model_id)
+    return {"name": model.name, "path": model.path, "architecture": model.architecture}
+
+
+def _adapter_path(session: Session, folder: DataFolder, job: Job) -> str:
+    source = get_job(session, job.source_job_id or 0)
+    artifact = get_artifact(session, source, "adapter")
+    return str((folder.job(artifact.job_id) / artifact.path).resolve())
+
+
+_BUILDERS: dict[JobKind, Callable[[Session, DataFolder, Path, Job], dict[str, Any]]] = {
+    JobKind.TRAIN: _train,
+    JobKind.MERGE: _merge,
+    JobKind.PLAYGROUND: _playground,
+    JobKind.IMPORT: _import,
+}

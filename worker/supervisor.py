@@ -1,0 +1,183 @@
+"""Supervise the child that works on a job: take in what it tells, pass on requests, see it end and say how."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from typing import Any
+
+from sqlmodel import Session
+
+from app.core.database import Database
+from app.core.errors import AppError
+from app.core.jobs import queue
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.models.inspect import inspect_folder
+from app.core.models.models import BaseModel
+from app.core.models.registry import set_facts
+from app.core.paths import DataFolder
+from worker.children import kill_group
+from worker.context import StopRequest
+from worker.identity import ProcessIdentity
+from worker.ingest import Ingest, clean_lines
+from worker.spool import SpoolDamaged
+
+logger = logging.getLogger(__name__)
+
+STOP_GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL
+_TAIL_BYTES = 8192
+_SIGNALS = {StopRequest.CANCEL: signal.SIGTERM, StopRequest.SAVE: signal.SIGUSR1}
+
+
+class Supervisor:
+    """One child, one attempt. Call `step()` often; it never waits."""
+
+    def __init__(
+        self, database: Database, folder: DataFolder, job: Job, attempt: Attempt, child: subprocess.Popen[str]
+    ) -> None:
+        self._database = database
+        self._folder = folder
+        self._child = child
+        self._attempt = (attempt.job_id, attempt.number)
+        self._ingest = Ingest(database, folder, attempt)
+        self._kill_at: float | None = None
+        self._sent: StopRequest | None = None
+        self._damage: str | None = None
+        self.job = self._begin(job)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    def step(self) -> bool:
+        """Do what is due. Returns False once the child has ended and its job is settled."""
+        ended = self._child.poll() is not None
+        self._take_in(at_end=ended)
+        if ended:
+            self._settle()
+            return False
+        self._pass_on_requests()
+        return True
+
+    def interrupt(self, timeout_seconds: float) -> None:
+        """The worker stops: end the child, leave the job queued for the next worker. Waits for the child."""
+        kill_group(self._child, signal.SIGTERM)
+        try:
+            self._child.wait(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            kill_group(self._child, signal.SIGKILL)
+            self._child.wait()
+        self._take_in(at_end=True)
+        with self._database.write() as session:
+            job, attempt = self._close_attempt(session)
+            if (attempt.outcome or {}).get("outcome") == "completed":
+                self._finish(session, job, attempt)
+            else:
+                queue.interrupt(session, job)
+
+    def _begin(self, job: Job) -> Job:
+        identity = ProcessIdentity.of(self._child.pid)
+        with self._database.write() as session:
+            attempt = session.get_one(Attempt, self._attempt)
+            attempt.pid, attempt.pid_started_at, attempt.boot_id = identity.pid, identity.started_at, identity.boot_id
+            session.add(attempt)
+            return queue.advance(session, job, JobStatus.RUNNING)
+
+    def _take_in(self, *, at_end: bool) -> None:
+        if self._damage is not None:
+            return
+        try:
+            self._ingest.run(at_end=at_end)
+        except SpoolDamaged as error:
+            self._damage = f"The job's spool is damaged: {error}"
+            logger.error("job %s: %s", self.job.id, self._damage)
+            kill_group(self._child, signal.SIGKILL)
+
+    def _pass_on_requests(self) -> None:
+        with self._database.read() as session:
+            self.job = queue.get_job(session, self.job.key)
+        wanted = _wanted(self.job)
+        if wanted is not None and wanted != self._sent:
+            self._stop(wanted)
+        if self._kill_at is not None and time.monotonic() > self._kill_at:
+            logger.warning("job %s did not stop in time; killing it", self.job.id, extra={"job_id": self.job.id})
+            kill_group(self._child, signal.SIGKILL)
+
+    def _stop(self, request: StopRequest) -> None:
+        self._sent = request
+        if self.job.status == JobStatus.RUNNING:
+            with self._database.write() as session:
+                self.job = queue.advance(session, self.job, JobStatus.STOPPING)
+        if request is StopRequest.CANCEL:
+            self._kill_at = time.monotonic() + STOP_GRACE_SECONDS
+        kill_group(self._child, _SIGNALS[request])
+
+    def _settle(self) -> None:
+        """The process has been seen to end: now, and only now, the job has ended too."""
+        with self._database.write() as session:
+            job, attempt = self._close_attempt(session)
+            self._finish(session, job, attempt)
+        logger.info("job %s ended as %s", self.job.id, self.job.status, extra={"action": "finish_job"})
+
+    def _close_attempt(self, session: Session) -> tuple[Job, Attempt]:
+        attempt = session.get_one(Attempt, self._attempt)
+        attempt.ended_at, attempt.exit_code = time.time(), self._child.returncode
+        session.add(attempt)
+        return queue.get_job(session, self.job.key), attempt
+
+    def _finish(self, session: Session, job: Job, attempt: Attempt) -> None:
+        outcome = attempt.outcome or {}
+        summary = {**job.summary, **outcome.get("summary", {})}
+        if outcome.get("outcome") == "completed" and self._damage is None:
+            error = self._after_import(session, job) if job.kind == JobKind.IMPORT else None
+            status = JobStatus.FAILED if error else JobStatus.COMPLETED
+            self.job = queue.advance(session, job, status, summary=summary, error=error)
+        elif job.cancel_requested or job.save_requested or outcome.get("outcome") == "cancelled":
+            self.job = queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
+        else:
+            self.job = queue.advance(session, job, JobStatus.FAILED, error=self._error(outcome), summary=summary)
+
+    def _after_import(self, session: Session, job: Job) -> dict[str, Any] | None:
+        """Look at the folder that the import made and make the model ready; or say why it is not."""
+        model = session.get_one(BaseModel, job.base_model_id)
+        try:
+            set_facts(model, inspect_folder(self._folder.model(model.key)))
+        except AppError as error:
+            return {"kind": error.code, "message": error.message, "advice": error.advice}
+        session.add(model)
+        return None
+
+    def _error(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        """The child's own error, or what its death and its last log lines say."""
+        error = outcome.get("error") or {
+            "kind": "child_died",
+            "message": self._damage or _death(self._child.returncode),
+            "advice": "The last log lines are below. Clone the job to try again.",
+        }
+        return {**error, "log_tail": self._log_tail()}
+
+    def _log_tail(self) -> list[str]:
+        path = self._ingest.log
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            return clean_lines(file.read())[-20:]
+
+
+def _wanted(job: Job) -> StopRequest | None:
+    if job.cancel_requested:
+        return StopRequest.CANCEL
+    return StopRequest.SAVE if job.save_requested else None
+
+
+def _death(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "Its process was killed (signal 9): most often the host ran out of memory."
+    if code < 0:
+        return f"Its process was ended by {signal.Signals(-code).name}."
+    return f"Its process ended with code {code} without saying why."
