@@ -24,12 +24,11 @@ class HostReading:
 
 
 class HostSampler:
-    """Reads the host through psutil. For one thread."""
+    """Reads the host through psutil. `sample` belongs to one thread."""
 
     def __init__(self, data_folder: Path) -> None:
         self._data_folder = data_folder
-        self._cpu_read_at = time.monotonic()
-        psutil.cpu_percent()  # the first call has nothing to compare with and answers 0
+        self._cpu_read_at: float | None = None
 
     def sample(self, family: tuple[psutil.Process, ...]) -> HostReading:
         """`family` is the child and its descendants, empty where no job runs."""
@@ -45,11 +44,13 @@ class HostSampler:
         )
 
     def _cpu_percent(self) -> float | None:
-        now = time.monotonic()
-        if now - self._cpu_read_at < _SHORTEST_CPU_INTERVAL_SECONDS:
+        """None at first: psutil's first call in a thread has nothing to compare with, and answers 0."""
+        now, before = time.monotonic(), self._cpu_read_at
+        if before is not None and now - before < _SHORTEST_CPU_INTERVAL_SECONDS:
             return None
         self._cpu_read_at = now
-        return psutil.cpu_percent()
+        percent = psutil.cpu_percent()
+        return None if before is None else percent
 
     def _disk_bytes(self) -> tuple[int | None, int | None]:
         try:

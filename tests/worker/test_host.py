@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -18,17 +19,24 @@ def test_memory_and_disk_are_those_of_this_machine(tmp_path: Path) -> None:
     assert reading.disk_free_bytes == pytest.approx(psutil.disk_usage(str(tmp_path)).free, rel=0.05)
 
 
-def test_processor_load_is_unknown_until_there_is_an_interval_to_compare(tmp_path: Path) -> None:
-    sampler = HostSampler(tmp_path)
-    first = sampler.sample(()).cpu_percent
-    end = time.monotonic() + 0.3
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
-    second = sampler.sample(()).cpu_percent
 
-    assert first is None
-    assert second is not None
-    assert 0 < second <= 100
+
+def test_processor_load_is_unknown_until_there_is_an_interval_to_compare(tmp_path: Path) -> None:
+    sampler = HostSampler(tmp_path)
+    spin(0.2)
+    with ThreadPoolExecutor(max_workers=1) as thread:  # as the worker does: made in one thread, used in another
+        first = thread.submit(sampler.sample, ()).result().cpu_percent
+        at_once = thread.submit(sampler.sample, ()).result().cpu_percent
+        spin(0.3)
+        later = thread.submit(sampler.sample, ()).result().cpu_percent
+
+    assert (first, at_once) == (None, None)
+    assert later is not None
+    assert 0 < later <= 100
 
 
 def test_data_folder_that_is_not_there_has_unknown_disk_space(tmp_path: Path) -> None:
