@@ -42,7 +42,7 @@ class Reading:
 
 
 class Sampler:
-    """Samples GPUs and host. `sample` belongs to one thread: opening NVML may take it a second, a hung driver longer."""
+    """Samples GPUs and host. `sample` belongs to one thread: opening NVML may take a second, a hung driver longer."""
 
     def __init__(self, data_folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._nvml = _Nvml(clock)
