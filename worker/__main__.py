@@ -9,6 +9,7 @@ import sys
 
 from app.core.database import Database
 from app.core.errors import AppError
+from app.core.first_run import register_demo
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder
 from app.core.settings import Settings
@@ -32,6 +33,7 @@ def main() -> int:
     with lock:
         database = Database(settings.effective_database_url)
         database.migrate(folder.backups)
+        register_demo(database, folder)
         worker = build_worker(settings, database)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())

