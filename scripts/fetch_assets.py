@@ -30,7 +30,7 @@ STAMP = ".fetched"
 
 
 def ensure_assets(root: Path) -> bool:
-    """Fetch what is missing; True if anything was fetched. Raises: SystemExit where there is no Node, CalledProcessError."""
+    """Fetch what is missing; True if anything was. Raises: SystemExit where there is no Node, CalledProcessError."""
     if is_current(root):
         return False
     subprocess.run([*find_npm(), "ci", "--no-progress"], cwd=root, check=True, stdout=sys.stderr)

@@ -1,0 +1,104 @@
+"""Jinja2 for the pages: escaping on, unknown names are errors, units are formatted here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.templating import Jinja2Templates
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from app.web.assets import Assets
+
+NOT_AVAILABLE = "n/a"
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinja2Templates:
+    """The template environment. `app.state.templates` holds it; `extra_globals` are seen by every template."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        bytes=format_bytes, duration=format_duration, datetime=format_datetime, number=format_number
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.globals.update(asset=assets.url, url_for=path_for, **extra_globals)
+    return Jinja2Templates(env=environment)
+
+
+@pass_context
+def path_for(context: Context, name: str, /, **path_params: Any) -> str:
+    """The path of the route `name`: without scheme and host, so right behind any proxy. Raises: NoMatchFound."""
+    request: Request = context["request"]
+    return str(request.scope.get("root_path", "")) + str(request.app.url_path_for(name, **path_params))
+
+
+def render(request: Request, name: str, context: Mapping[str, Any], status_code: int = 200) -> HTMLResponse:
+    """A page or a partial. Caches must not mix the two, hence `Vary`."""
+    templates: Jinja2Templates = request.app.state.templates
+    return templates.TemplateResponse(request, name, dict(context), status_code, headers={"Vary": "HX-Request"})
+
+
+def wants_partial(request: Request) -> bool:
+    """Whether htmx asks for a region rather than for a page (it restores its history with whole pages)."""
+    return request.headers.get("hx-request") == "true" and "hx-history-restore-request" not in request.headers
+
+
+def redirect(request: Request, url: Any) -> Response:
+    """Send the browser on after a POST: 303, or htmx's own header, since fetch would follow a 303 unseen."""
+    if wants_partial(request):
+        return Response(headers={"HX-Redirect": str(url), "Vary": "HX-Request"})
+    return RedirectResponse(str(url), status_code=303, headers={"Vary": "HX-Request"})
+
+
+def format_bytes(value: float | None) -> str:
+    """Bytes in binary units: `98.4 MiB`."""
+    if value is None:
+        return NOT_AVAILABLE
+    size = float(value)
+    for unit in _UNITS:
+        if abs(size) < 1024 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds as `42s`, `18m 05s` or `2h 03m`."""
+    if seconds is None:
+        return NOT_AVAILABLE
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def format_datetime(timestamp: float | None) -> Markup | str:
+    """Seconds since the epoch as `<time>` in UTC; the page's script shows it in the reader's zone."""
+    if timestamp is None:
+        return NOT_AVAILABLE
+    moment = datetime.fromtimestamp(timestamp, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        moment.isoformat(timespec="seconds"), moment.strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
+def format_number(value: float | None, digits: int = 4) -> str:
+    """Counts with thousands separators, other numbers with `digits` significant figures."""
+    if value is None:
+        return NOT_AVAILABLE
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:,.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
