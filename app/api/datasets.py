@@ -1,0 +1,59 @@
+"""Datasets: add, list, look at rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, UploadFile
+
+from app.api.schemas import DatasetOut
+from app.core.datasets.store import Upload, get_dataset, list_datasets, preview_messages, preview_raw
+from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+
+@router.get("", name="api_list_datasets")
+def list_all(session: SessionDep) -> list[DatasetOut]:
+    """All datasets by name."""
+    return [DatasetOut.model_validate(dataset) for dataset in list_datasets(session)]
+
+
+@router.post("", status_code=201, name="api_add_dataset")
+def add(
+    file: UploadFile,
+    database: DatabaseDep,
+    folder: FolderDep,
+    settings: SettingsDep,
+    name: Annotated[str | None, Form(max_length=120)] = None,
+) -> DatasetOut:
+    """Upload a JSON, JSONL or CSV file. 422 names the rows that cannot be used."""
+    with Upload(folder, file.filename or "") as upload:
+        checked = upload.receive(file.file, settings.max_upload_bytes).check()
+        with database.write() as session:
+            return DatasetOut.model_validate(upload.register(session, checked, name))
+
+
+@router.get("/{reference}", name="api_show_dataset")
+def show(reference: str, session: SessionDep) -> DatasetOut:
+    """One dataset, by id or name."""
+    return DatasetOut.model_validate(get_dataset(session, reference))
+
+
+@router.get("/{reference}/rows", name="api_dataset_rows")
+def rows(
+    reference: str,
+    session: SessionDep,
+    folder: FolderDep,
+    first: Annotated[int, Query(ge=1)] = 1,
+    count: Annotated[int, Query(ge=1, le=500)] = 10,
+) -> dict[str, Any]:
+    """{rows: [{row, raw, messages}], total}: rows as they came, and as training reads them."""
+    dataset = get_dataset(session, reference)
+    raw = preview_raw(folder, dataset, first, count)
+    messages = preview_messages(folder, dataset, first, count)
+    pairs = zip(raw, messages, strict=True)
+    return {
+        "rows": [{"row": first + index, "raw": r, "messages": m} for index, (r, m) in enumerate(pairs)],
+        "total": dataset.rows,
+    }

@@ -1,0 +1,85 @@
+"""Jobs: submit, look, cancel, merge, ask."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+
+from app.api.schemas import CancelIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
+from app.core.errors import InvalidInput
+from app.core.jobs import queue
+from app.core.jobs.queries import list_jobs
+from app.core.jobs.spec import parse_spec, parse_yaml
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.submit import submit_generation, submit_merge, submit_training
+from app.core.metrics.store import Series, read_series
+from app.web.dependencies import FolderDep, JobDep, SessionDep, WriteSessionDep
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+@router.get("", name="api_list_jobs")
+def list_all(
+    session: SessionDep,
+    status: JobStatus | None = None,
+    search: str = "",
+    kind: Annotated[list[JobKind] | None, Query()] = None,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    size: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> JobPage:
+    """A page of jobs, newest first; answers of the playground only if asked for by kind."""
+    kinds = {"kinds": kind} if kind else {}
+    found = list_jobs(session, status=status, search=search, page=page, size=size, **kinds)
+    jobs = [JobOut.model_validate(job) for job in found.jobs]
+    return JobPage(jobs=jobs, total=found.total, page=page, pages=found.last)
+
+
+@router.post("", status_code=201, name="api_submit_job")
+def submit(body: SubmitIn, session: WriteSessionDep) -> JobOut:
+    """Queue a training job. 422 names every fault at once, and nothing is queued."""
+    if (body.spec is None) == (body.yaml is None):
+        raise InvalidInput("Give the spec as `spec` or as `yaml`.", field="spec")
+    spec = parse_yaml(body.yaml) if body.yaml is not None else parse_spec(body.spec or {})
+    return JobOut.model_validate(submit_training(session, spec, body.name))
+
+
+@router.get("/{job_id}", name="api_show_job")
+def show(job: JobDep) -> JobOut:
+    """One job."""
+    return JobOut.model_validate(job)
+
+
+@router.post("/{job_id}/cancel", name="api_cancel_job")
+def cancel(job_id: int, session: WriteSessionDep, body: Annotated[CancelIn, Body()] = CancelIn()) -> JobOut:  # noqa: B008
+    """Cancel in any state; the job is `cancelled` once its process has been seen to end."""
+    job = queue.request_cancel(session, queue.get_job(session, job_id), save=body.save)
+    return JobOut.model_validate(job)
+
+
+@router.get("/{job_id}/metrics", name="api_job_metrics")
+def metrics(job: JobDep, session: SessionDep, name: str | None = None) -> dict[str, Series]:
+    """{series: {name: [[step, value], …]}}."""
+    return {"series": read_series(session, job.key, name)}
+
+
+@router.get("/{job_id}/logs", name="api_job_logs")
+def logs(job: JobDep, folder: FolderDep) -> Response:
+    """The job's log as text; a Range header asks for what is behind an offset."""
+    path = folder.job(job.key) / "train.log"
+    return FileResponse(path, media_type="text/plain; charset=utf-8") if path.exists() else PlainTextResponse("")
+
+
+@router.post("/{job_id}/merge", status_code=201, name="api_merge_job")
+def merge(job_id: int, body: MergeIn, session: WriteSessionDep) -> JobOut:
+    """Queue the merge of the job's adapter into its base model."""
+    return JobOut.model_validate(submit_merge(session, queue.get_job(session, job_id), body.dtype))
+
+
+@router.post("/{job_id}/generate", status_code=201, name="api_generate")
+def generate(job_id: int, body: GenerateIn, session: WriteSessionDep) -> JobOut:
+    """Queue one answer; when the job is completed its summary holds {text, tokens, stop_reason}."""
+    source = queue.get_job(session, job_id)
+    job = submit_generation(session, source, body.prompt, base=body.base, max_new_tokens=body.max_new_tokens)
+    return JobOut.model_validate(job)

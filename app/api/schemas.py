@@ -1,0 +1,112 @@
+"""What the JSON API takes and gives. Times are seconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Out(BaseModel):
+    """Read from a table's row by attribute names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class JobOut(Out):
+    id: int
+    name: str
+    kind: str
+    status: str
+    phase: str | None
+    step: int
+    max_steps: int | None
+    eta_seconds: float | None
+    error: dict[str, Any] | None
+    spec: dict[str, Any]
+    summary: dict[str, Any]
+    attempts: int
+    source_job_id: int | None
+    cancel_requested: bool
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+class JobPage(BaseModel):
+    jobs: list[JobOut]
+    total: int
+    page: int
+    pages: int
+
+
+class DatasetOut(Out):
+    id: int
+    name: str
+    format: str
+    rows: int
+    bytes: int
+    sha256: str
+    created_at: float
+
+
+class ModelOut(Out):
+    id: int
+    name: str
+    status: str
+    path: str | None
+    architecture: str | None
+    parameters: int | None
+    bytes: int | None
+    max_length: int | None
+    linear_modules: list[str]
+    has_chat_template: bool
+    error: str | None
+
+
+class ArtifactOut(Out):
+    kind: str
+    job_id: int
+    step: int | None
+    bytes: int
+    files: list[dict[str, Any]]
+    verified: bool | None
+    certificate: dict[str, Any] | None
+    created_at: float
+
+
+class SubmitIn(BaseModel):
+    """A TrainingSpec as values or as YAML text, one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spec: dict[str, Any] | None = None
+    yaml: str | None = None
+    name: str | None = Field(None, max_length=200)
+
+
+class AddModelIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1, description="A folder under an allowed root, a GGUF file there, or a hub id.")
+    name: str | None = Field(None, min_length=1, max_length=120)
+
+
+class CancelIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    save: bool = Field(False, description="Stop early, but save the adapter.")
+
+
+class MergeIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dtype: str = "bf16"
+
+
+class GenerateIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str
+    base: bool = Field(False, description="Ask the base model, without the adapter.")
+    max_new_tokens: int = 128

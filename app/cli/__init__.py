@@ -1,0 +1,36 @@
+"""The `loradeck` command: a thin client of the JSON API, and the commands that start things."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli import artifacts, datasets, jobs, models, server, system
+from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error
+from app.core.errors import AppError, InvalidInput, NotFound
+
+app = typer.Typer(
+    help="Loradeck: fine-tune language models with LoRA on your own box.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for part in (server.app, system.app, artifacts.top):
+    app.registered_commands.extend(part.registered_commands)
+for name, group in (
+    ("datasets", datasets.app),
+    ("models", models.app),
+    ("jobs", jobs.app),
+    ("artifacts", artifacts.app),
+):
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run the command; 0 = done, 1 = it failed, 2 = bad usage or invalid input."""
+    try:
+        app()
+    except AppError as error:
+        print_error(error)
+        sys.exit(EXIT_INVALID if isinstance(error, InvalidInput | NotFound) else EXIT_FAILED)

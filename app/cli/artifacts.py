@@ -1,0 +1,86 @@
+"""`loradeck artifacts …`, `loradeck merge`, `loradeck generate`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.client import Client
+from app.cli.jobs import show_job, wait_for
+from app.cli.output import EXIT_FAILED, AsJson, print_json, print_table
+from app.core.errors import InvalidInput
+
+app = typer.Typer(help="List and download what jobs produced.", no_args_is_help=True)
+top = typer.Typer()
+
+
+@app.command("list")
+def list_all(job: int, *, json: AsJson = False) -> None:
+    """What a job produced, and what was merged from it."""
+    artifacts = Client().get(f"/jobs/{job}/artifacts")
+    print_json(artifacts) if json else print_table(artifacts, ["kind", "step", "bytes", "verified"])
+
+
+@app.command("download")
+def download(
+    job: int,
+    kind: Annotated[str, typer.Argument(help="adapter, checkpoint or merged")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The zip file to write.")],
+    step: Annotated[int | None, typer.Option(help="A checkpoint's step.")] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Download an artifact as a zip. The file appears under its name only when it is whole."""
+    if not output.resolve().parent.is_dir():
+        raise InvalidInput(f"The folder of {output} does not exist.", field="output")
+    partial = output.with_name(output.name + ".part")
+    with Client().stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response, partial.open("wb") as file:
+        for chunk in response.iter_bytes():
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(output)
+    result = {"kind": kind, "path": str(output), "bytes": output.stat().st_size}
+    print_json(result) if json else print(f"{output}: {result['bytes']:,} bytes")
+
+
+@top.command("merge")
+def merge(
+    job: int,
+    dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32")] = "bf16",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Merge a job's adapter into its base model, as a job of its own."""
+    client = Client()
+    merging = client.post(f"/jobs/{job}/merge", {"dtype": dtype})
+    if wait:
+        merging = wait_for(client, merging["id"], None)
+    show_job(merging, json)
+    if wait and merging["status"] != "completed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+@top.command("generate")
+def generate(
+    job: int,
+    prompt: Annotated[str, typer.Option(help="What to ask.")],
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model, without the adapter.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096)] = 128,
+    *,
+    json: AsJson = False,
+) -> None:
+    """One answer, of a job's tuned model or of its base."""
+    client = Client()
+    body = {"prompt": prompt, "base": base, "max_new_tokens": max_new_tokens}
+    job_id = client.post(f"/jobs/{job}/generate", body)["id"]
+    answered = wait_for(client, job_id, None)
+    if answered["status"] != "completed":
+        show_job(answered, json)
+        raise typer.Exit(EXIT_FAILED)
+    answer = {name: answered["summary"][name] for name in ("text", "tokens", "stop_reason")}
+    print_json(answer) if json else print(answer["text"])

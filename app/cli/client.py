@@ -1,0 +1,119 @@
+"""Talks to a running dashboard: the one on this box by its server.json, another by LORADECK_URL and LORADECK_TOKEN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import httpx
+
+from app.core.errors import AppError, Fault, InvalidInput, NotFound
+from app.core.paths import DataFolder
+from app.core.settings import Settings
+
+_TIMEOUT = httpx.Timeout(30.0, read=300.0)
+
+
+class NotRunning(AppError):
+    """No dashboard is running here."""
+
+    code = "not_running"
+
+
+class RequestFailed(AppError):
+    """The dashboard refused the request."""
+
+    code: ClassVar[str] = "request_failed"
+
+
+class Client:
+    """The JSON API as plain calls. Raises: NotRunning, InvalidInput, NotFound, RequestFailed."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        url, token = _find_server(settings or Settings())
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=_TIMEOUT, trust_env=False)
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The JSON answer; parameters that are None are left out."""
+        return self._send("GET", path, params=_present(params)).json()
+
+    def get_text(self, path: str, offset: int = 0) -> str:
+        """The text answer, from a byte offset on."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._request("GET", path, headers=headers)
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return ""
+        return _checked(response).text
+
+    def post(self, path: str, body: dict[str, Any] | None = None, **options: Any) -> Any:
+        """Send JSON (or, by `files` and `data`, a form) and return the JSON answer."""
+        return self._send("POST", path, json=body, **options).json()
+
+    @contextmanager
+    def stream(self, path: str, **params: Any) -> Iterator[httpx.Response]:
+        """An answer that is read as it comes."""
+        timeout = httpx.Timeout(30.0, read=None)
+        try:
+            with self._http.stream("GET", path, params=_present(params), timeout=timeout) as response:
+                if response.is_error:
+                    response.read()
+                yield _checked(response)
+        except httpx.TransportError as error:
+            raise NotRunning(f"The connection to {self._http.base_url} broke: {error}") from error
+
+    def events(self, **params: Any) -> Iterator[dict[str, Any]]:
+        """Events of the live stream, heartbeats left out."""
+        with self.stream("/events", **params) as response:
+            kind = ""
+            for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                kind = value if name == "event" else kind
+                if name == "data" and kind != "heartbeat":
+                    yield json.loads(value)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return _checked(self._request(method, path, **options))
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise NotRunning(
+                f"The dashboard at {self._http.base_url} does not answer: {error}",
+                advice="Start it with `loradeck serve`, or set LORADECK_URL and LORADECK_TOKEN.",
+            ) from error
+
+
+def _find_server(settings: Settings) -> tuple[str, str]:
+    """Raises: NotRunning."""
+    if settings.url is not None:
+        return settings.url.rstrip("/"), settings.token or ""
+    path = DataFolder(settings.home).server_json
+    if not path.is_file():
+        raise NotRunning(
+            f"No dashboard runs on {settings.home}.",
+            advice="Start it with `loradeck serve`, or set LORADECK_HOME, or LORADECK_URL and LORADECK_TOKEN.",
+        )
+    server = json.loads(path.read_text(encoding="utf-8"))
+    return server["url"], server["token"]
+
+
+def _present(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if not response.is_error:
+        return response
+    try:
+        error = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        raise RequestFailed(f"The dashboard answered {response.status_code}: {response.text[:300]}") from None
+    if response.status_code in (413, 422):
+        faults = error.get("faults") or [{"field": error.get("field", ""), "message": error["message"]}]
+        raise InvalidInput([Fault(f["field"], f["message"], f.get("advice")) for f in faults])
+    kind = NotFound if response.status_code == 404 else RequestFailed
+    raise kind(error["message"], advice=error.get("advice"))

@@ -1,0 +1,117 @@
+"""`loradeck jobs …`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.client import Client
+from app.cli.output import EXIT_FAILED, AsJson, print_fields, print_json, print_table
+from app.core.errors import InvalidInput
+from app.core.jobs.status import ENDED
+
+app = typer.Typer(help="Submit, watch and cancel jobs.", no_args_is_help=True)
+
+_FIELDS = ["id", "name", "kind", "status", "phase", "step", "max_steps", "eta_seconds", "error", "summary", "attempts"]
+_POLL_SECONDS = 0.5
+
+
+@app.command("submit")
+def submit(spec: Path, name: Annotated[str | None, typer.Option()] = None, *, json: AsJson = False) -> None:
+    """Queue a training job from a YAML file."""
+    if not spec.is_file():
+        raise InvalidInput(f"{spec} is not a file.", field="spec")
+    try:
+        text = spec.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{spec} is not UTF-8 text.", field="spec") from None
+    show_job(Client().post("/jobs", {"yaml": text, "name": name}), json)
+
+
+@app.command("list")
+def list_all(
+    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    page: Annotated[int, typer.Option(min=1)] = 1,
+    size: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Jobs, newest first."""
+    jobs = Client().get("/jobs", status=status, page=page, size=size)["jobs"]
+    print_json(jobs) if json else print_table(jobs, ["id", "name", "kind", "status", "phase", "step", "max_steps"])
+
+
+@app.command("show")
+def show(job: int, *, json: AsJson = False) -> None:
+    """One job."""
+    show_job(Client().get(f"/jobs/{job}"), json)
+
+
+@app.command("wait")
+def wait(
+    job: int,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Wait until the job has ended; exit code 1 unless it completed."""
+    ended = wait_for(Client(), job, timeout)
+    show_job(ended, json)
+    if ended["status"] != "completed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("cancel")
+def cancel(
+    job: int,
+    save: Annotated[bool, typer.Option("--save", help="Save the adapter first.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Cancel a job in any state."""
+    show_job(Client().post(f"/jobs/{job}/cancel", {"save": save}), json)
+
+
+@app.command("metrics")
+def metrics(job: int, name: Annotated[str | None, typer.Option()] = None, *, json: AsJson = False) -> None:
+    """Metric series by step."""
+    answer = Client().get(f"/jobs/{job}/metrics", name=name)
+    if json:
+        print_json(answer)
+        return
+    for series, points in answer["series"].items():
+        for step, value in points:
+            print(f"{series}\t{step}\t{value}")
+
+
+@app.command("logs")
+def logs(job: int, follow: Annotated[bool, typer.Option("--follow", "-f")] = False) -> None:
+    """The job's log; --follow goes on until the job has ended."""
+    client = Client()
+    offset = 0
+    while True:
+        ended = client.get(f"/jobs/{job}")["status"] in ENDED
+        text = client.get_text(f"/jobs/{job}/logs", offset)
+        offset += len(text.encode())
+        print(text, end="", flush=True)
+        if ended or not follow:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def wait_for(client: Client, job: int, timeout_seconds: float | None) -> dict[str, Any]:
+    """The job once it has ended, or as it is when the time is over."""
+    deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else None
+    while True:
+        found: dict[str, Any] = client.get(f"/jobs/{job}")
+        if found["status"] in ENDED or (deadline is not None and time.monotonic() > deadline):
+            return found
+        time.sleep(_POLL_SECONDS)
+
+
+def show_job(job: dict[str, Any], as_json: bool) -> None:
+    """Print one job."""
+    print_json(job) if as_json else print_fields(job, _FIELDS)

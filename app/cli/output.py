@@ -1,0 +1,54 @@
+"""How the command prints: JSON alone on stdout with --json, else lines for people; errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from app.core.errors import AppError, InvalidInput
+
+EXIT_FAILED = 1
+EXIT_INVALID = 2
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_fields(value: Mapping[str, Any], fields: Iterable[str]) -> None:
+    """`name: value` lines of what is there."""
+    for field in fields:
+        if value.get(field) not in (None, {}, []):
+            print(f"{field}: {value[field]}")
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], fields: list[str]) -> None:
+    """Columns as wide as they need to be."""
+    cells = [
+        fields,
+        *([str(row.get(field) if row.get(field) is not None else "-") for field in fields] for row in rows),
+    ]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(fields))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_error(error: AppError) -> None:
+    """Every fault with its field, and what to do."""
+    if isinstance(error, InvalidInput) and error.faults:
+        for fault in error.faults:
+            place = f"{fault.field}: " if fault.field else ""
+            print(f"error: {place}{fault.message}", file=sys.stderr)
+            if fault.advice:
+                print(f"  {fault.advice}", file=sys.stderr)
+        return
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.advice:
+        print(f"  {error.advice}", file=sys.stderr)

@@ -1,0 +1,108 @@
+"""`loradeck serve` and `loradeck worker`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from app.cli.worker_process import WorkerProcess
+from app.core.errors import InvalidInput
+from app.core.logs import set_up_logging
+from app.core.paths import DataFolder, write_private
+from app.core.settings import Settings
+
+logger = logging.getLogger("loradeck")
+
+app = typer.Typer()
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@app.command("serve")
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind to.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to bind to; 0 picks a free one.")] = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Only the web process.")] = False,
+) -> None:
+    """Start the dashboard: web and worker."""
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = Settings().model_copy(update=given)
+    set_up_logging(settings.log_level)
+    _refuse_open_bind(settings)
+    listener = _listen(settings)
+    url = _url(settings.host, listener.getsockname()[1])
+
+    import uvicorn  # imported here: the client commands need neither
+
+    from app.main import create_app
+
+    web = create_app(settings)
+    folder = DataFolder(settings.home)
+    write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
+    config = uvicorn.Config(web, log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False)
+    signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal once more when it is done
+    with suppress(KeyboardInterrupt), ExitStack() as running:
+        running.callback(_forget_server, folder)
+        if not no_worker:
+            running.enter_context(WorkerProcess())
+        typer.echo(f"Loradeck runs at {url}  (Ctrl+C stops it)")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+@app.command("worker")
+def worker() -> None:
+    """Start the worker alone."""
+    # In place of this process, so that the client libraries imported here cost the worker no memory.
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])
+
+
+def _refuse_open_bind(settings: Settings) -> None:
+    if settings.host in _LOOPBACK or settings.open_bind:
+        return
+    raise InvalidInput(
+        f"{settings.host} would open the dashboard to the network, and it has no accounts. On a network you trust, set "
+        "LORADECK_OPEN_BIND=true; else bind to 127.0.0.1 and reach it through an SSH tunnel.",
+        field="host",
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Raises: InvalidInput where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise InvalidInput(
+            f"Cannot bind to {settings.host}:{settings.port}: {error.strerror}.", field="port"
+        ) from error
+    listener.listen(128)
+    listener.set_inheritable(False)
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def _forget_server(folder: DataFolder) -> None:
+    """Remove server.json, unless another server has written its own since."""
+    path = folder.server_json
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("pid") == os.getpid():
+        path.unlink()
