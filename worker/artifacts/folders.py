@@ -1,0 +1,72 @@
+"""Artifact folders: complete or absent, each with a `meta.json` that lists its files with sizes and hashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+from app.core.errors import JobError
+from worker.base_models.publish import files_of, hash_file, publish_folder
+
+META = "meta.json"
+_SPARE_BYTES = 64 * 1024**2  # left free for the database and the logs
+_PACKAGES = ("torch", "transformers", "peft", "safetensors")
+
+
+class DiskFull(JobError):
+    """There is not enough free disk space."""
+
+    code: ClassVar[str] = "disk_full"
+
+
+@contextmanager
+def publish_artifact(target: Path, meta: Mapping[str, Any], needed_bytes: int) -> Iterator[Path]:
+    """Yield a folder to fill; it becomes `target` with its `meta.json` if the block ends well, else nothing stays.
+
+    Raises: DiskFull before anything is written where `needed_bytes` do not fit.
+    """
+    check_free_space(target, needed_bytes)
+    with publish_folder(target) as folder:
+        yield folder
+        _write_meta(folder, meta)
+
+
+def check_free_space(target: Path, needed_bytes: int) -> None:
+    """Raises: DiskFull."""
+    place = next(parent for parent in target.parents if parent.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed_bytes + _SPARE_BYTES:
+        raise DiskFull(
+            f"{target.name} needs {_mib(needed_bytes + _SPARE_BYTES)} of free disk space; {place} has {_mib(free)}.",
+            advice="Delete old jobs or models, or move LORADECK_HOME to a larger disk, then run the job again.",
+        )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files below a folder."""
+    return sum(file.stat().st_size for file in files_of(folder))
+
+
+def _write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Written last: its presence says that everything else is there."""
+    files = [
+        {"path": str(file.relative_to(folder)), "bytes": file.stat().st_size, "sha256": hash_file(file)}
+        for file in files_of(folder)
+    ]
+    versions = {package: version(package) for package in _PACKAGES}
+    content = {**meta, "created_at": time.time(), "versions": versions, "files": files}
+    with (folder / META).open("w", encoding="utf-8") as out:
+        json.dump(content, out, indent=2, ensure_ascii=False)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _mib(count: int) -> str:
+    return f"{count / 1024**2:,.0f} MiB"

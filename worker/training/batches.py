@@ -1,0 +1,63 @@
+"""Rows to batches: padding on the right, and an order that needs little of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from worker.training.data import IGNORED_LABEL, EncodedRow
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Rows to one batch, padded on the right: `input_ids` and `labels` (batch, seq), `tokens` (a plain int, unpadded).
+
+    There is no attention mask: in a causal model a real token never sees the padding to its right, and padding has
+    no label, whatever id it has (it may well be the end-of-turn token's).
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Any]:
+        width = max(len(row.input_ids) for row in rows)
+        input_ids = torch.full((len(rows), width), self.pad_token_id)
+        labels = torch.full((len(rows), width), IGNORED_LABEL)
+        for index, row in enumerate(rows):
+            input_ids[index, : len(row.input_ids)] = torch.tensor(row.input_ids)
+            labels[index, : len(row.labels)] = torch.tensor(row.labels)
+        return {"input_ids": input_ids, "labels": labels, "tokens": sum(len(row.input_ids) for row in rows)}
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Rows of like length side by side, so that batches hold little padding; the batches come in random order.
+
+    transformers' sampler walks each group of batches from the longest to the shortest, which shows as a saw-tooth in
+    the loss. The longest batch still comes first, so that a lack of memory shows at once. Each pass draws anew.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._group_size = batch_size * max(1, min(len(lengths) // (batch_size * 4), 50))
+        self._random = random.Random(seed)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self._lengths)))
+        self._random.shuffle(order)
+        groups = (self._sorted(order[i : i + self._group_size]) for i in range(0, len(order), self._group_size))
+        batches = [group[i : i + self._batch_size] for group in groups for i in range(0, len(group), self._batch_size)]
+        short = [batches.pop()] if len(batches[-1]) < self._batch_size else []  # a short batch must come last
+        self._random.shuffle(batches)
+        batches.sort(key=lambda batch: self._lengths[batch[0]] < max(self._lengths))
+        return (index for batch in batches + short for index in batch)
+
+    def _sorted(self, rows: list[int]) -> list[int]:
+        return sorted(rows, key=lambda i: self._lengths[i], reverse=True)

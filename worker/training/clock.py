@@ -1,0 +1,29 @@
+"""Time spent training, without evaluating, saving and sampling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class TrainingClock:
+    """A stopwatch that can be paused. Starts when made."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._paused_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, pauses left out; meant to be read outside of a pause."""
+        return time.perf_counter() - self._started - self._paused_seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside does not count."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused_seconds += time.perf_counter() - began

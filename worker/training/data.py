@@ -1,0 +1,172 @@
+"""From messages to token ids and labels: the one place where it is decided which tokens are learned.
+
+`encode_row` is pure, so a preview that calls it shows exactly what the trainer sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from app.core.errors import DatasetFormatError, Fault
+
+IGNORED_LABEL = -100
+Messages = list[dict[str, str]]
+
+# For a tokenizer that brings no chat template. An answer ends with `<|im_end|>` and, where that is not the tokenizer's
+# own end of sequence, with the latter too, so that generation stops by itself.
+DEFAULT_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>"
+    "{% if message['role'] == 'assistant' and eos_token and eos_token != '<|im_end|>' %}{{ eos_token }}{% endif %}\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """One row as the trainer sees it. `labels[i]` is `input_ids[i]` where the token is learned, else -100."""
+
+    input_ids: list[int]
+    labels: list[int]
+    total_tokens: int  # before the cut to max_length
+
+    @property
+    def trained_tokens(self) -> int:
+        return sum(label != IGNORED_LABEL for label in self.labels)
+
+    @property
+    def truncated(self) -> bool:
+        return self.total_tokens > len(self.input_ids)
+
+
+class TemplateMismatch(Exception):
+    """A row for which it cannot be proven which tokens belong to the answers; the text says why."""
+
+
+@dataclass(slots=True)
+class _Rendered:
+    """A conversation under construction: its text so far and what that text became."""
+
+    tokenizer: Any
+    text: str
+    input_ids: list[int]
+    labels: list[int]
+
+    def extend(self, text: str, *, learn: bool) -> None:
+        """Go on to the longer rendering `text`. Raises: TemplateMismatch."""
+        if not text.startswith(self.text):
+            raise TemplateMismatch("the chat template renders a turn differently once another follows it")
+        added = _continuation(self.tokenizer, self.input_ids, self.text, text)
+        self.text = text
+        self.input_ids += added
+        self.labels += _answer_labels(self.tokenizer, added) if learn else [IGNORED_LABEL] * len(added)
+
+
+def ensure_chat_template(tokenizer: Any) -> bool:
+    """Give the tokenizer ChatML where it has no chat template. Returns whether it did."""
+    if tokenizer.chat_template:
+        return False
+    tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
+    return True
+
+
+def encode_row(tokenizer: Any, messages: Messages, max_length: int) -> EncodedRow:
+    """Render by the chat template, tokenize, and label every answer with its end-of-turn token; cut from the end.
+
+    Each step is checked: the rendering up to an answer must begin the rendering with it, and so must the token ids.
+    What follows the last answer is left out. Raises: TemplateMismatch.
+    """
+    conversation = _Rendered(tokenizer, "", [], [])
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            conversation.extend(_render(tokenizer, messages[:index], prompt=True), learn=False)
+            conversation.extend(_render(tokenizer, messages[: index + 1], prompt=False), learn=True)
+    if not conversation.input_ids:
+        raise TemplateMismatch("the row has no assistant message to learn")
+    return EncodedRow(
+        conversation.input_ids[:max_length], conversation.labels[:max_length], len(conversation.input_ids)
+    )
+
+
+def _render(tokenizer: Any, messages: Messages, *, prompt: bool) -> str:
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise TemplateMismatch(f"the chat template refuses the row: {error}") from error
+    return text
+
+
+def _tokenize(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _continuation(tokenizer: Any, ids: list[int], text: str, longer: str) -> list[int]:
+    """The token ids by which `longer` goes on where `text` ended. Raises: TemplateMismatch.
+
+    Usually the longer text's ids begin with the shorter one's. Where a token spans the seam (a template that ends in
+    a newline before an answer that starts with one), the rest is tokenized alone, as it comes about in generation,
+    provided that both ways spell the same text.
+    """
+    whole = _tokenize(tokenizer, longer)
+    if whole[: len(ids)] == ids:
+        return whole[len(ids) :]
+    rest = _tokenize(tokenizer, longer[len(text) :])
+    if tokenizer.decode(ids + rest) != tokenizer.decode(whole):
+        raise TemplateMismatch("the tokenizer does not split where the chat template starts the answer")
+    return rest
+
+
+def _answer_labels(tokenizer: Any, ids: list[int]) -> list[int]:
+    """Labels of one answer: all of it to its last special token (the end of turn), not the white space behind that."""
+    special = set(tokenizer.all_special_ids)
+    end = next((i + 1 for i in reversed(range(len(ids))) if ids[i] in special), len(ids))
+    if tokenizer.decode(ids[end:]).strip():
+        end = len(ids)
+    return ids[:end] + [IGNORED_LABEL] * (len(ids) - end)
+
+
+def read_rows(path: Path, sha256: str | None = None) -> Iterator[Messages]:
+    """Yield the messages of each line of normalised JSONL. Raises: DatasetFormatError where the file has changed."""
+    if sha256 and _sha256(path) != sha256:
+        raise DatasetFormatError(
+            [Fault("dataset", f"{path.name} has changed since the job was queued", "Queue it anew.")]
+        )
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            yield _parse_row(line, number)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_row(line: str, number: int) -> Messages:
+    try:
+        row = json.loads(line)
+        return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in row["messages"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise row_error(number, f"is not a normalised row of messages ({error})") from error
+
+
+def row_error(number: int, message: str, advice: str | None = None) -> DatasetFormatError:
+    """A dataset error that names the row, counted from 1."""
+    return DatasetFormatError([Fault("dataset", f"row {number} {message}", advice)])
+
+
+def split_rows(count: int, eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of the training and of the eval rows, both ascending; the same for the same seed.
+
+    At least one row is held out where a share is asked for, and at least one is left to train on.
+    """
+    wanted = min(max(round(count * eval_fraction), 1), count - 1) if eval_fraction > 0 and count > 1 else 0
+    held_out = set(random.Random(seed).sample(range(count), wanted))
+    return [i for i in range(count) if i not in held_out], sorted(held_out)

@@ -1,0 +1,135 @@
+"""The model to train: where it runs, in which type, loaded from a local folder, with LoRA beside its frozen weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+
+from app.core.errors import Fault, InvalidInput, ModelLoadError
+from app.core.jobs.spec import TrainingSpec
+
+logger = logging.getLogger(__name__)
+
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where a job runs and in which type it computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_hardware(bf16: bool | str) -> Hardware:
+    """CUDA where there is one, else the CPU; bfloat16 where the GPU computes in it, else float32.
+
+    A CPU stays with float32 unless told otherwise: without bf16 instructions it is about three times slower in bf16.
+    Raises: InvalidInput where bf16 is demanded of a GPU that lacks it.
+    """
+    cuda = torch.cuda.is_available()
+    supported = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    if bf16 is True and cuda and not supported:
+        name = torch.cuda.get_device_name()
+        raise InvalidInput([Fault("bf16", f"{name} does not compute in bfloat16", "Use `bf16: auto`.")])
+    use_bf16 = bf16 is True or (bf16 == "auto" and supported)
+    return Hardware(torch.device("cuda:0" if cuda else "cpu"), torch.bfloat16 if use_bf16 else torch.float32)
+
+
+def set_threads() -> int:
+    """Let torch use as many threads as this process may: a container's limit is not what torch finds by itself."""
+    allowed = min(len(os.sched_getaffinity(0)), _cgroup_cpus())
+    if allowed < torch.get_num_threads():
+        torch.set_num_threads(allowed)
+    return torch.get_num_threads()
+
+
+def _cgroup_cpus() -> int:
+    """Whole CPUs granted by cgroup v2, at least 1; a large number where there is no limit."""
+    if not _CGROUP_CPU.is_file():
+        return 1 << 20
+    quota, _, period = _CGROUP_CPU.read_text().partition(" ")
+    return 1 << 20 if quota == "max" else max(1, int(quota) // int(period))
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """The tokenizer of a local folder; never code from it. Raises: ModelLoadError."""
+    try:
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _load_error("tokenizer", path, error) from error
+
+
+def load_base_model(path: str | Path, hardware: Hardware) -> Any:
+    """The base model of a local folder, from safetensors only and never with code from it. Raises: ModelLoadError."""
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=hardware.dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _load_error("model", path, error) from error
+    model.config.use_cache = False
+    return model.to(hardware.device)
+
+
+def _load_error(what: str, path: str | Path, error: Exception) -> ModelLoadError:
+    return ModelLoadError(
+        f"The {what} in {path} could not be loaded: {error}",
+        advice="Register the model again: a folder with config.json, *.safetensors and the tokenizer's files.",
+    )
+
+
+def list_linear_modules(model: Any) -> list[str]:
+    """Names of the linear modules that LoRA can target, the output head left out; sorted, each once."""
+    head = model.get_output_embeddings()
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+def check_target_modules(model: Any, target_modules: str | list[str]) -> None:
+    """Raises: InvalidInput on target_modules, naming the model's own list."""
+    known = list_linear_modules(model)
+    unknown = [] if isinstance(target_modules, str) else [name for name in target_modules if name not in known]
+    if unknown:
+        message = f"the model has no linear module named {', '.join(unknown)}; it has {', '.join(known)}"
+        raise InvalidInput([Fault("target_modules", message, f"Choose from {', '.join(known)}, or all-linear.")])
+
+
+def add_lora(model: Any, spec: TrainingSpec, base_model_name: str) -> Any:
+    """Wrap the model so that only its LoRA matrices learn, in fp32. Raises: InvalidInput on target_modules.
+
+    The saved configuration names the base model as it is registered, not the folder that it lies in here.
+    """
+    check_target_modules(model, spec.target_modules)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=spec.r,
+        lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]  # a fraction works: the scale is alpha / r
+        lora_dropout=spec.lora_dropout,
+        target_modules=spec.target_modules,
+        bias="none",
+    )
+    torch.manual_seed(spec.seed)
+    tuned = get_peft_model(model, config)
+    config.base_model_name_or_path = base_model_name
+    return tuned
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """Trainable parameters, and all of them with the adapter's; tied ones count once."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)

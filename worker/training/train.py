@@ -1,0 +1,121 @@
+"""A training job, from its payload to a saved adapter. Runs in the child; importing this imports torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+from transformers.utils.logging import disable_progress_bar
+
+from app.core.errors import JobCancelled
+from app.core.jobs.spec import TrainingSpec, parse_spec
+from worker.context import JobContext, StopRequest
+from worker.training.batches import Collator
+from worker.training.callback import Duties, SpoolCallback, check_cancelled
+from worker.training.checkpoints import AdapterSaver
+from worker.training.data import EncodedRow, ensure_chat_template
+from worker.training.losses import mean_loss
+from worker.training.model import (
+    Hardware,
+    add_lora,
+    choose_hardware,
+    count_parameters,
+    load_base_model,
+    load_tokenizer,
+    set_threads,
+)
+from worker.training.rows import EncodedRows, load_rows
+from worker.training.samples import choose_prompts, write_samples
+from worker.training.trainer import AnswerTrainer, make_arguments
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(context: JobContext) -> dict[str, Any]:
+    """Train the payload's spec and save the adapter below the job's folder; returns the job's summary.
+
+    Payload: spec, base_model {name, path, architecture}, dataset {name, path, format, sha256 of the file at path}.
+    Raises: InvalidInput, DatasetFormatError, ModelLoadError, DiskFull, JobError; JobCancelled where the user stops it,
+    after saving the adapter if that was asked.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    spec, base = parse_spec(context.payload["spec"]), context.payload["base_model"]
+    context.spool.phase("load")
+    hardware = choose_hardware(spec.bf16)
+    logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())
+    tokenizer = load_tokenizer(base["path"])
+    if ensure_chat_template(tokenizer):
+        logger.warning("%s has no chat template: ChatML is used, and saved with the adapter", base["name"])
+    check_cancelled(context)
+    model = add_lora(load_base_model(base["path"], hardware), spec, base["name"])
+    context.spool.phase("tokenize")
+    rows = load_rows(context, tokenizer, spec)
+    return _train(context, spec, hardware, model, tokenizer, rows)
+
+
+def _train(
+    context: JobContext, spec: TrainingSpec, hardware: Hardware, model: Any, tokenizer: Any, rows: EncodedRows
+) -> dict[str, Any]:
+    base = context.payload["base_model"]
+    saver = AdapterSaver(
+        context.spool, context.folder, tokenizer, spec, {k: base.get(k) for k in ("name", "architecture")}
+    )
+    callback = SpoolCallback(context, spec)
+    pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
+    trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), rows.train, pad, callback)
+    callback.duties = Duties(
+        tokens_seen=lambda: trainer.tokens_seen,
+        save_checkpoint=partial(saver.save_checkpoint, model),
+        evaluate=partial(_evaluate, context, model, trainer, rows.evaluation, pad) if rows.evaluation else None,
+    )
+    trainer.train()
+    step = trainer.state.global_step
+    context.spool.phase("save")
+    adapter_bytes = saver.save_adapter(model, step)
+    if context.stop_request is StopRequest.SAVE:
+        raise JobCancelled("Stopped as asked; the adapter is saved.")
+    context.spool.phase("sample")
+    write_samples(context, model, tokenizer, choose_prompts(rows.eval_messages), step)
+    return _summary(callback, model, rows, hardware, {"steps": step, "adapter_bytes": adapter_bytes})
+
+
+def _evaluate(
+    context: JobContext, model: Any, trainer: AnswerTrainer, rows: list[EncodedRow], pad: int, base: bool
+) -> float:
+    """Mean loss over the eval rows, of the base model (the adapter switched off) or as trained so far."""
+    batches = _eval_batches(context, rows, trainer.args.per_device_train_batch_size, pad)
+    with model.disable_adapter() if base else nullcontext():
+        return mean_loss(model, batches, at_labels=trainer.at_labels)
+
+
+def _eval_batches(context: JobContext, rows: list[EncodedRow], batch_size: int, pad: int) -> Iterator[dict[str, Any]]:
+    ordered = sorted(rows, key=lambda row: len(row.input_ids))
+    for start in range(0, len(ordered), batch_size):
+        check_cancelled(context)
+        yield Collator(pad)(ordered[start : start + batch_size])
+
+
+def _summary(
+    callback: SpoolCallback, model: Any, rows: EncodedRows, hardware: Hardware, extra: dict[str, Any]
+) -> dict[str, Any]:
+    totals = callback.totals
+    trainable, everything = count_parameters(model)
+    return {
+        "train_loss": totals.train_loss,
+        "eval_loss": totals.eval_loss,
+        "tokens": totals.tokens,
+        "train_seconds": round(totals.train_seconds, 3),
+        "tokens_per_second": round(totals.tokens / max(totals.train_seconds, 1e-9), 2),
+        "trainable_parameters": trainable,
+        "all_parameters": everything,
+        "rows_train": len(rows.train),
+        "rows_eval": len(rows.evaluation),
+        "rows_dropped": rows.dropped,
+        "rows_truncated": rows.truncated,
+        "device": str(hardware.device),
+        "dtype": hardware.dtype_name,
+        **extra,
+    }

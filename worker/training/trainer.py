@@ -1,0 +1,104 @@
+"""transformers' Trainer with our loss, our order of rows, and none of its saving, reporting or printing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from typing_extensions import override
+
+from app.core.jobs.spec import TrainingSpec
+from worker.training.batches import Collator, LengthGroupedSampler
+from worker.training.data import EncodedRow
+from worker.training.losses import answer_loss, takes_positions
+from worker.training.model import Hardware
+
+
+class Rows(Dataset[EncodedRow]):
+    """Encoded rows as a torch dataset."""
+
+    def __init__(self, rows: Sequence[EncodedRow]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> EncodedRow:
+        return self.rows[index]
+
+
+class AnswerTrainer(Trainer):
+    """Learns the labelled tokens; counts the tokens it has read, padding left out, in `tokens_seen`."""
+
+    loss_is_scaled_for_ga = True  # by the labelled tokens of the whole accumulated batch, so accumulation is exact
+
+    def __init__(
+        self, model: Any, arguments: TrainingArguments, rows: Sequence[EncodedRow], pad: int, callback: TrainerCallback
+    ) -> None:
+        super().__init__(
+            model=model, args=arguments, train_dataset=Rows(rows), data_collator=Collator(pad), callbacks=[callback]
+        )
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = True  # makes the Trainer count the labelled tokens that the loss is divided by
+        self.at_labels = takes_positions(model)
+        self.tokens_seen = 0
+        self._lengths = [len(row.input_ids) for row in rows]
+
+    @override
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(self._lengths, per_step, self.args.seed)
+
+    @override
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The micro-batch's summed loss over the labelled tokens of the whole step."""
+        self.tokens_seen += inputs["tokens"]
+        loss = answer_loss(model, inputs["input_ids"], inputs["labels"], at_labels=self.at_labels)
+        return torch.div(loss, num_items_in_batch)
+
+    @override
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: walking all parameters in each step costs time."""
+        return 0
+
+
+def make_arguments(spec: TrainingSpec, hardware: Hardware, folder: Path) -> TrainingArguments:
+    """The Trainer's arguments from a spec. Nothing is saved, reported or sent anywhere by the Trainer itself."""
+    on_cuda = hardware.device.type == "cuda"
+    checkpointing = on_cuda if spec.gradient_checkpointing == "auto" else spec.gradient_checkpointing
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=spec.per_device_train_batch_size,
+        gradient_accumulation_steps=spec.gradient_accumulation_steps,
+        num_train_epochs=spec.num_train_epochs,
+        max_steps=spec.max_steps or -1,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type=spec.lr_scheduler_type,
+        warmup_steps=spec.warmup_ratio,  # a share below 1 is a share of the steps
+        weight_decay=spec.weight_decay,
+        max_grad_norm=spec.max_grad_norm,
+        optim=spec.optim,
+        bf16=hardware.dtype == torch.bfloat16,
+        activation_checkpointing=bool(checkpointing),
+        activation_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
+        seed=spec.seed,
+        logging_steps=spec.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # the callback stops at a loss that is not finite
+        use_cpu=not on_cuda,
+        save_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_cuda,
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several visible GPUs would otherwise mean DataParallel
+    return arguments
