@@ -1,4 +1,4 @@
-"""One job per process: import the training stack, wait for an assignment on standard input, run it, exit.
+"""One job per process: read an assignment from standard input, import what it needs, run it, exit.
 
 Imports take most of a cold start, so a spare child does them ahead and waits. A closed standard input ends a spare.
 """
@@ -19,6 +19,8 @@ from worker.context import Assignment, JobContext
 from worker.spool import SpoolWriter
 
 logger = logging.getLogger(__name__)
+
+SPARE_FLAG = "--spare"  # import everything ahead of the assignment
 
 # kind of job -> module:function, called with the JobContext; it returns the job's summary.
 JOB_FUNCTIONS: dict[str, str] = {
@@ -87,8 +89,9 @@ def _send_output_to(log: Path) -> None:
 
 def main() -> int:
     _prepare_process()
-    for target in JOB_FUNCTIONS.values():
-        importlib.import_module(target.partition(":")[0])
+    if SPARE_FLAG in sys.argv:
+        for target in JOB_FUNCTIONS.values():
+            importlib.import_module(target.partition(":")[0])
     line = sys.stdin.readline()
     if not line:
         return 0

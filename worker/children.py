@@ -7,17 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from worker.child import SPARE_FLAG
 from worker.context import Assignment
 
 logger = logging.getLogger(__name__)
+
+CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 
 
 class Children:
     """Hands out processes that wait for an assignment, each with a process group of its own."""
 
-    def __init__(self, *, keep_spare: bool, log: Path) -> None:
+    def __init__(self, *, keep_spare: bool, log: Path, command: Sequence[str] = CHILD_COMMAND) -> None:
+        self._command = command
         self._keep_spare = keep_spare
         self._log = log  # of a spare, until it has a job and writes to that job's log
         self._spare: subprocess.Popen[str] | None = None
@@ -29,7 +34,7 @@ class Children:
             self._keep_spare = False  # its imports fail: say so once, and let the next job report it
             self._spare = None
         if self._keep_spare and self._spare is None:
-            self._spare = self._spawn(self._log)
+            self._spare = self._spawn(self._log, SPARE_FLAG)
 
     def start(self, assignment: Assignment) -> subprocess.Popen[str]:
         """A child that works on the assignment: the spare if it is there, else a new one. Raises: OSError."""
@@ -52,11 +57,10 @@ class Children:
             self._spare.communicate()
             self._spare = None
 
-    @staticmethod
-    def _spawn(log_path: Path) -> subprocess.Popen[str]:
+    def _spawn(self, log_path: Path, *flags: str) -> subprocess.Popen[str]:
         with log_path.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "worker.child"],
+                [*self._command, *flags],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

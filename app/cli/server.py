@@ -16,6 +16,7 @@ import typer
 
 from app.cli.worker_process import WorkerProcess
 from app.core.errors import InvalidInput
+from app.core.first_run import queue_demo
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder, write_private
 from app.core.settings import Settings
@@ -32,6 +33,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind to.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to bind to; 0 picks a free one.")] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only the web process.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Queue the demo job, unless one waits or runs.")] = False,
 ) -> None:
     """Start the dashboard: web and worker."""
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
@@ -46,6 +48,8 @@ def serve(
     from app.main import create_app
 
     web = create_app(settings)
+    if demo:
+        queue_demo(web.state.database)
     folder = DataFolder(settings.home)
     write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
     config = uvicorn.Config(web, log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False)
