@@ -59,8 +59,10 @@ RUN --mount=type=bind,from=requirements,source=/build,target=/build \
 RUN --mount=type=bind,from=wheel,source=/build/dist,target=/build/dist \
     pip install --no-deps dist/*.whl
 # Beyond loopback inside the container only: what is reachable from outside is decided by the published port.
+# An upload is received on the data disk, since /tmp may lie in memory.
 ENV LORADECK_OPEN_BIND=true \
-    LORADECK_PORT=8000
+    LORADECK_PORT=8000 \
+    TMPDIR=/data/uploads
 WORKDIR /data
 USER 10001:10001
 VOLUME /data
