@@ -50,6 +50,13 @@ def render(request: Request, name: str, context: Mapping[str, Any], status_code:
     return templates.TemplateResponse(request, name, dict(context), status_code, headers={"Vary": "HX-Request"})
 
 
+def render_region(
+    request: Request, region: str, page: str, context: Mapping[str, Any], status_code: int = 200
+) -> HTMLResponse:
+    """The region alone where htmx asks for it, else the page that holds it."""
+    return render(request, region if wants_partial(request) else page, context, status_code)
+
+
 def wants_partial(request: Request) -> bool:
     """Whether htmx asks for a region rather than for a page (it restores its history with whole pages)."""
     return request.headers.get("hx-request") == "true" and "hx-history-restore-request" not in request.headers

@@ -1,0 +1,99 @@
+"""Pages of datasets: upload, list, look at rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, UploadFile
+from fastapi.responses import Response
+from sqlmodel import Session
+
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import Upload, get_dataset, list_datasets, preview_messages, preview_raw
+from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
+from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
+from app.web.templating import redirect, render, render_region
+
+router = APIRouter(include_in_schema=False)
+
+PREVIEW_ROWS = 10
+
+
+@router.get("/datasets")
+def show_datasets(request: Request, session: SessionDep, settings: SettingsDep) -> Response:
+    """The upload form and the registered datasets."""
+    return _page(request, session, settings.max_upload_bytes)
+
+
+@router.post("/datasets")
+def create_dataset(
+    request: Request,
+    database: DatabaseDep,
+    folder: FolderDep,
+    settings: SettingsDep,
+    file: UploadFile | None = None,
+    name: Annotated[str, Form(max_length=120)] = "",
+) -> Response:
+    """Check every row and register the file; where a row cannot be used, the form again with its number."""
+    try:
+        dataset = _register(database, folder, file, name.strip() or None, settings.max_upload_bytes)
+    except (InvalidInput, Conflict, TooLarge) as error:
+        with database.read() as session:
+            return _page(request, session, settings.max_upload_bytes, name, error)
+    return redirect(request, request.app.url_path_for("show_dataset", dataset_id=dataset.key))
+
+
+@router.get("/datasets/{dataset_id}")
+def show_dataset(
+    request: Request,
+    dataset_id: int,
+    session: SessionDep,
+    folder: FolderDep,
+    first: Annotated[int, Query(ge=1)] = 1,
+) -> Response:
+    """One dataset and some of its rows: as they came, and as training reads them."""
+    dataset = get_dataset(session, str(dataset_id))
+    raw = preview_raw(folder, dataset, first, PREVIEW_ROWS)
+    rows = list(zip(raw, preview_messages(folder, dataset, first, PREVIEW_ROWS), strict=True))
+    context = {"dataset": dataset, "rows": rows, "first": first, "page_rows": PREVIEW_ROWS}
+    return render(request, "datasets/show.html", context)
+
+
+def _register(
+    database: DatabaseDep, folder: FolderDep, file: UploadFile | None, name: str | None, max_bytes: int
+) -> Dataset:
+    """Raises: InvalidInput, Conflict, TooLarge; then nothing is left behind."""
+    if file is None or not file.filename:
+        raise InvalidInput("Choose a file first.", field="file")
+    with Upload(folder, file.filename) as upload:
+        checked = upload.receive(file.file, max_bytes).check()
+        with database.write() as session:
+            return upload.register(session, checked, name)
+
+
+def _page(
+    request: Request,
+    session: Session,
+    max_bytes: int,
+    name: str = "",
+    error: InvalidInput | Conflict | TooLarge | None = None,
+) -> Response:
+    context = {
+        "datasets": list_datasets(session),
+        "max_bytes": max_bytes,
+        "name": name,
+        "faults": _faults(error),
+    }
+    if error is None:
+        return render(request, "datasets/list.html", context)
+    status = 413 if isinstance(error, TooLarge) else 422
+    return render_region(request, "datasets/_upload.html", "datasets/list.html", context, status)
+
+
+def _faults(error: InvalidInput | Conflict | TooLarge | None) -> Sequence[Fault]:
+    if error is None:
+        return []
+    if isinstance(error, InvalidInput):
+        return error.faults
+    return [Fault("name" if isinstance(error, Conflict) else "file", error.message, error.advice)]

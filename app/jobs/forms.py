@@ -1,0 +1,137 @@
+"""The new-job form, generated from TrainingSpec: its fields, bounds, help and defaults have no other source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from fastapi import Request
+from pydantic.fields import FieldInfo
+
+from app.core.errors import Fault, InvalidInput
+from app.core.jobs.spec import TrainingSpec, parse_spec
+
+NAME = "name"  # of the job; not a field of the spec
+_SWITCH = {"auto": "auto", "true": "on", "false": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One field as the template shows it. `choices` is {value: label}; None stands for a text input."""
+
+    name: str
+    label: str
+    help: str
+    group: str
+    value: str
+    choices: Mapping[str, str] | None
+    numeric: bool
+    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobForm:
+    """The whole form: fields by group, the job's name, and what is wrong with none of the fields."""
+
+    name: str
+    groups: Mapping[str, Sequence[FormField]]
+    errors: Sequence[str] = ()
+    advanced_changed: int = 0
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The posted text fields, as typed. (Async, since the body is read; handlers depend on it and stay `def`.)"""
+    async with request.form(max_files=0, max_fields=200) as form:
+        return {key: value for key, value in form.items() if isinstance(value, str)}
+
+
+def build_form(
+    models: Iterable[str],
+    datasets: Iterable[str],
+    values: Mapping[str, Any],
+    faults: Sequence[Fault] = (),
+) -> JobForm:
+    """The form with `values` in it (a spec's, or what was typed), each fault beside its field."""
+    registered = {"base_model": list(models), "dataset": list(datasets)}
+    groups: dict[str, list[FormField]] = {}
+    for name, info in TrainingSpec.model_fields.items():
+        errors = [_sentence(fault) for fault in faults if fault.field == name]
+        field = _build_field(name, info, values.get(name, _default(info)), registered.get(name), errors)
+        groups.setdefault(field.group, []).append(field)
+    elsewhere = [_sentence(fault) for fault in faults if fault.field not in TrainingSpec.model_fields]
+    changed = sum(field.value != _show(_default(TrainingSpec.model_fields[field.name])) for field in groups["advanced"])
+    return JobForm(str(values.get(NAME, "")), groups, elsewhere, changed)
+
+
+def parse_form(typed: Mapping[str, str]) -> TrainingSpec:
+    """What was typed as a spec. Raises: InvalidInput with every fault."""
+    values = {name: value.strip() for name, value in typed.items() if name != NAME}
+    return parse_spec({name: _parse(name, value) for name, value in values.items()})
+
+
+def all_faults(error: InvalidInput) -> Sequence[Fault]:
+    """The error's faults, without the repeats that a field of several types brings."""
+    return list(dict.fromkeys(error.faults))
+
+
+def _build_field(
+    name: str, info: FieldInfo, value: Any, registered: list[str] | None, errors: Sequence[str]
+) -> FormField:
+    shown = _show(value)
+    choices = _choices(info) if registered is None else {each: each for each in registered}
+    if choices is not None and shown and shown not in choices:
+        choices = {**choices, shown: shown}
+    extra = info.json_schema_extra
+    group = str(extra["group"]) if isinstance(extra, dict) else "advanced"
+    numeric = bool({int, float} & set(_types(info)))
+    return FormField(name, info.title or name, info.description or "", group, shown, choices, numeric, errors)
+
+
+def _choices(info: FieldInfo) -> dict[str, str] | None:
+    """The values of a closed field, else None."""
+    types = _types(info)
+    if bool in types:
+        return dict(_SWITCH)
+    if all(get_origin(each) is Literal for each in types):
+        return {value: value for each in types for value in get_args(each)}
+    return None
+
+
+def _types(info: FieldInfo) -> tuple[Any, ...]:
+    """The members of a union, else the type alone; without None."""
+    annotation = info.annotation
+    members = get_args(annotation) if get_origin(annotation) not in (None, Literal, list) else (annotation,)
+    return tuple(member for member in members if member is not NoneType)
+
+
+def _default(info: FieldInfo) -> Any:
+    return "" if info.is_required() else info.default
+
+
+def _show(value: Any) -> str:
+    """A value as the form shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _parse(name: str, typed: str) -> Any:
+    """Typed text as a value that TrainingSpec can validate."""
+    info = TrainingSpec.model_fields.get(name)
+    if info is None:
+        return typed
+    if typed == "" and NoneType in get_args(info.annotation):
+        return None
+    if list[str] in _types(info) and typed != "all-linear":
+        return [part.strip() for part in typed.split(",") if part.strip()]
+    return typed
+
+
+def _sentence(fault: Fault) -> str:
+    return f"{fault.message}. {fault.advice}" if fault.advice else fault.message

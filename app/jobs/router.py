@@ -1,0 +1,136 @@
+"""Pages of jobs: list, new, one job, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from sqlmodel import Session
+
+from app.core.datasets.store import list_datasets
+from app.core.demo import demo_spec
+from app.core.errors import Fault, InvalidInput
+from app.core.jobs import queue
+from app.core.jobs.queries import list_jobs as query_jobs
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.submit import submit_merge, submit_training
+from app.core.models.models import ModelStatus
+from app.core.models.registry import list_models
+from app.jobs.forms import NAME, all_faults, build_form, parse_form, read_form
+from app.jobs.view import list_samples, log_tail, view_job
+from app.web.charts import loss_chart, memory_chart
+from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
+from app.web.templating import redirect, render, render_region
+
+router = APIRouter(include_in_schema=False)
+
+Typed = Annotated[dict[str, str], Depends(read_form)]
+
+
+@router.get("/jobs")
+def list_jobs(
+    request: Request,
+    session: SessionDep,
+    status: str = "",
+    q: str = "",
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """All jobs, newest first, filtered by status and part of the name."""
+    chosen = JobStatus(status) if status in set(JobStatus) else None
+    found = query_jobs(session, status=chosen, search=q.strip(), page=page)
+    context = {"found": found, "status": chosen, "q": q.strip(), "statuses": list(JobStatus)}
+    return render_region(request, "jobs/_list.html", "jobs/list.html", context)
+
+
+@router.get("/jobs/new")
+def new_job(
+    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None
+) -> Response:
+    """The form, with the defaults or with another job's values."""
+    values: dict[str, Any] = {}
+    if clone is not None:
+        source = queue.get_job(session, clone)
+        values = {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
+    return render(request, "jobs/new.html", _form_context(session, values))
+
+
+@router.post("/jobs")
+def create_job(request: Request, typed: Typed, database: DatabaseDep) -> Response:
+    """Queue a training job; where that is not possible, the form again with every fault beside its field."""
+    try:
+        spec = parse_form(typed)
+        with database.write() as session:
+            job = submit_training(session, spec, typed.get(NAME))
+    except InvalidInput as error:
+        with database.read() as session:
+            context = _form_context(session, typed, all_faults(error))
+        return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
+
+
+@router.post("/jobs/demo")
+def run_demo_job(request: Request, session: WriteSessionDep) -> Response:
+    """Queue the demo job."""
+    job = submit_training(session, demo_spec(), "demo")
+    return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
+
+
+@router.get("/jobs/{job_id}")
+def show_job(request: Request, job: JobDep, session: SessionDep) -> Response:
+    """One job: all that has happened so far; the stream brings what comes behind it."""
+    context = {
+        "view": view_job(session, job),
+        "loss": loss_chart(session, job.key),
+        "memory": memory_chart(session, job.key),
+        "log": log_tail(session, job),
+        "samples": list_samples(session, job),
+    }
+    return render(request, "jobs/show.html", context)
+
+
+@router.get("/jobs/{job_id}/overview")
+def show_job_overview(request: Request, job: JobDep, session: SessionDep) -> Response:
+    """The region with status, progress, figures, actions and downloads."""
+    return render(request, "jobs/_overview.html", {"view": view_job(session, job)})
+
+
+@router.get("/jobs/{job_id}/samples")
+def show_job_samples(request: Request, job: JobDep, session: SessionDep) -> Response:
+    """The region with answers of the base and the tuned model."""
+    context = {"view": view_job(session, job), "samples": list_samples(session, job)}
+    return render(request, "jobs/_samples.html", context)
+
+
+@router.get("/jobs/{job_id}/log")
+def download_job_log(job: JobDep, folder: FolderDep) -> Response:
+    """The whole log as a text file."""
+    path = folder.job(job.key) / "train.log"
+    if not path.exists():
+        return PlainTextResponse("")
+    return FileResponse(path, media_type="text/plain; charset=utf-8", filename=f"loradeck-job-{job.key}.log")
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel_job(
+    request: Request, job_id: int, session: WriteSessionDep, save: Annotated[bool, Form()] = False
+) -> Response:
+    """Cancel in any state; with `save` a running job saves its adapter first."""
+    queue.request_cancel(session, queue.get_job(session, job_id), save=save)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
+
+
+@router.post("/jobs/{job_id}/merge")
+def merge_job(
+    request: Request, job_id: int, session: WriteSessionDep, dtype: Annotated[str, Form()] = "bf16"
+) -> Response:
+    """Queue the merge of the job's adapter into its base model."""
+    submit_merge(session, queue.get_job(session, job_id), dtype)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
+
+
+def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[Fault] = ()) -> dict[str, Any]:
+    models = [model.name for model in list_models(session) if model.status != ModelStatus.FAILED]
+    datasets = [dataset.name for dataset in list_datasets(session)]
+    return {"form": build_form(models, datasets, values, faults), "models": models, "datasets": datasets}

@@ -1,0 +1,110 @@
+"""Everything that a job's page shows, read in one snapshot, so that the stream can take over behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.core.artifacts.models import Artifact
+from app.core.artifacts.store import list_artifacts
+from app.core.datasets.models import Dataset
+from app.core.events.log import latest_id
+from app.core.events.models import Event
+from app.core.events.types import EventKind
+from app.core.jobs.models import Job
+from app.core.jobs.queries import queue_position
+from app.core.jobs.status import ENDED, JobKind, JobStatus
+from app.core.metrics.store import latest_values
+from app.core.models.models import BaseModel, ModelStatus
+
+LOG_TAIL_EVENTS = 200
+LOG_TAIL_LINES = 500
+
+
+@dataclass(slots=True)
+class Sample:
+    """One prompt's answers: of the base model, and the newest of the tuned one."""
+
+    prompt: str
+    step: int | None = None
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with what belongs to it. `stream_job` is the one whose events the page follows, None when all is over."""
+
+    job: Job
+    model: BaseModel | None
+    dataset: Dataset | None
+    position: int | None
+    metrics: dict[str, float | None]
+    artifacts: Sequence[Artifact]
+    merge: Job | None
+    after: int
+
+    @property
+    def live(self) -> bool:
+        return self.job.status not in ENDED
+
+    @property
+    def stream_job(self) -> Job | None:
+        if self.live:
+            return self.job
+        return self.merge if self.merge is not None and self.merge.status not in ENDED else None
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Whether the job cannot start yet because its base model is still being imported."""
+        importing = self.model is not None and self.model.status == ModelStatus.IMPORTING
+        return importing and self.job.status == JobStatus.QUEUED and self.job.kind != JobKind.IMPORT
+
+    def artifacts_of(self, kind: str) -> list[Artifact]:
+        """Newest first."""
+        return [artifact for artifact in self.artifacts if artifact.kind == kind]
+
+
+def view_job(session: Session, job: Job) -> JobView:
+    """Read what the job's page shows."""
+    return JobView(
+        job=job,
+        model=session.get(BaseModel, job.base_model_id) if job.base_model_id else None,
+        dataset=session.get(Dataset, job.dataset_id) if job.dataset_id else None,
+        position=queue_position(session, job),
+        metrics=latest_values(session, job.key),
+        artifacts=list_artifacts(session, job),
+        merge=_latest_merge(session, job),
+        after=latest_id(session),
+    )
+
+
+def log_tail(session: Session, job: Job) -> list[str]:
+    """The log's last lines."""
+    events = _events(session, job, EventKind.LOG, LOG_TAIL_EVENTS)
+    lines = [line for event in reversed(events) for line in event.data["lines"]]
+    return lines[-LOG_TAIL_LINES:]
+
+
+def list_samples(session: Session, job: Job) -> list[Sample]:
+    """Answers by prompt, in the order in which the prompts came."""
+    samples: dict[str, Sample] = {}
+    for event in reversed(_events(session, job, EventKind.SAMPLE, 100)):
+        data: dict[str, Any] = event.data
+        sample = samples.setdefault(data["prompt"], Sample(data["prompt"]))
+        sample.answers[data["model"]] = data["text"]
+        sample.step = event.step or sample.step
+    return list(samples.values())
+
+
+def _events(session: Session, job: Job, kind: EventKind, limit: int) -> Sequence[Event]:
+    """The newest first."""
+    of_kind = select(Event).where(Event.job_id == job.id, Event.kind == kind.value)
+    return session.exec(of_kind.order_by(col(Event.id).desc()).limit(limit)).all()
+
+
+def _latest_merge(session: Session, job: Job) -> Job | None:
+    merges = select(Job).where(Job.source_job_id == job.id, Job.kind == JobKind.MERGE)
+    return session.exec(merges.order_by(col(Job.id).desc()).limit(1)).first()

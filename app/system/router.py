@@ -1,0 +1,88 @@
+"""The dashboard, the GPU page, and the live stream of the pages."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from sqlmodel import Session, col, select
+
+from app.core.datasets.store import find_dataset
+from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
+from app.core.events.log import latest_id
+from app.core.jobs.models import Job
+from app.core.jobs.queries import LISTED_KINDS, active_job, latest_reading, queued_jobs, worker_view
+from app.core.jobs.status import ENDED
+from app.core.metrics.store import latest_values
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import find_model
+from app.web.charts import loss_chart, memory_chart
+from app.web.dependencies import SessionDep
+from app.web.sse import stream_response
+from app.web.templating import render_region
+
+router = APIRouter(include_in_schema=False)
+
+RECENT_JOBS = 6
+
+
+@router.get("/")
+def show_dashboard(request: Request, session: SessionDep, shown: int | None = None) -> Response:
+    """What runs, what waits, what the box has left, what came out. The charts of job `shown` are on the page already."""
+    return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session, shown))
+
+
+@router.get("/gpu")
+def show_gpu(request: Request, session: SessionDep) -> Response:
+    """The newest reading of every device and of the host."""
+    context = {**_readings(session), "after": latest_id(session)}
+    return render_region(request, "system/_gpu.html", "system/gpu.html", context)
+
+
+@router.get("/events")
+async def stream_events(
+    request: Request, job: int | None = None, after: Annotated[int | None, Query(ge=0)] = None
+) -> StreamingResponse:
+    """The live stream: of one job or of all, from behind `after` on."""
+    return stream_response(request, job, after)
+
+
+def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
+    running = active_job(session)
+    to_draw = running if running is not None and running.id != shown else None
+    return {
+        "after": latest_id(session),
+        "running": running,
+        "metrics": latest_values(session, running.key) if running else {},
+        "loss": loss_chart(session, to_draw.key) if to_draw else None,
+        "memory": memory_chart(session, to_draw.key) if to_draw else None,
+        "queue": queued_jobs(session),
+        "importing": _importing(session),
+        "recent": _recent(session),
+        "can_run_demo": _can_run_demo(session),
+        **_readings(session),
+    }
+
+
+def _readings(session: Session) -> dict[str, Any]:
+    now = time.time()
+    return {"reading": latest_reading(session, now), "worker": worker_view(session, now)}
+
+
+def _recent(session: Session) -> list[Job]:
+    ended = select(Job).where(col(Job.status).in_(ENDED), col(Job.kind).in_(LISTED_KINDS))
+    return list(session.exec(ended.order_by(col(Job.finished_at).desc()).limit(RECENT_JOBS)))
+
+
+def _importing(session: Session) -> dict[int, str]:
+    """Base models that queued jobs may wait for, by id."""
+    models = session.exec(select(BaseModel).where(BaseModel.status == ModelStatus.IMPORTING))
+    return {model.key: model.name for model in models}
+
+
+def _can_run_demo(session: Session) -> bool:
+    model = find_model(session, DEMO_MODEL_NAME)
+    usable = model is not None and model.status != ModelStatus.FAILED
+    return usable and find_dataset(session, DEMO_DATASET_NAME) is not None
