@@ -19,7 +19,7 @@ from app.core.jobs.models import Attempt, Job
 from app.core.jobs.queue import get_job
 from app.core.metrics.store import put_metrics
 from app.core.paths import DataFolder
-from worker.spool import Record, read_spool
+from worker.spool import Record, SpoolDamaged, read_spool
 
 logger = logging.getLogger(__name__)
 
@@ -56,26 +56,30 @@ class Ingest:
         self._read_bytes = sizes
 
     def _step(self, at_end: bool) -> bool:
-        """One transaction's worth. Returns whether more may be waiting."""
+        """One transaction's worth. Returns whether more may be waiting. What stands before damage is kept."""
+        damage: SpoolDamaged | None = None
         with self._database.write() as session:
             attempt = session.get_one(Attempt, (self._job_id, self._number))
             job = get_job(session, self._job_id)
             if job.fence != self._fence:
                 raise StaleAttempt()
-            records = self._take_records(session, job, attempt)
+            before = attempt.spool_seq
+            try:
+                self._take_records(session, job, attempt)
+            except SpoolDamaged as error:
+                damage = error
             log_bytes = self._take_log(session, attempt, at_end)
-        return records > 0 or log_bytes >= _LOG_CHUNK_BYTES
+            session.add_all([job, attempt])
+        if damage is not None:
+            raise damage
+        return attempt.spool_seq > before or log_bytes >= _LOG_CHUNK_BYTES
 
-    def _take_records(self, session: Session, job: Job, attempt: Attempt) -> int:
-        count = 0
+    def _take_records(self, session: Session, job: Job, attempt: Attempt) -> None:
         for record, offset in read_spool(self.spool, attempt.spool_offset, attempt.spool_seq):
             _HANDLERS[record.kind](session, self._folder, job, record)
             if record.kind == "finished":
                 attempt.outcome = record.data
             attempt.spool_offset, attempt.spool_seq = offset, record.seq
-            count += 1
-        session.add_all([job, attempt])
-        return count
 
     def _take_log(self, session: Session, attempt: Attempt, at_end: bool) -> int:
         """New whole lines of the log (at the end also an unfinished one) become one event."""

@@ -177,6 +177,7 @@ class Worker:
     def _shut_down(self) -> None:
         if self._supervisor is not None:
             self._supervisor.interrupt(SHUTDOWN_SECONDS)
+            self._supervisor = None
         self._children.end_spare()
         self._readings.stop()
         with self._database.write() as session:

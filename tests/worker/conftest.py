@@ -1,0 +1,61 @@
+"""A worker whose children are real processes that follow a script instead of training."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.core.database import Database
+from app.core.jobs.models import Job
+from app.core.jobs.queue import get_job
+from app.core.paths import DataFolder
+from app.core.settings import Settings
+from worker.children import Children
+from worker.gpu import Sampler
+from worker.loop import Worker
+
+SCRIPTED_CHILD = (sys.executable, "-m", "tests.worker.scripted_child")
+PATIENCE_SECONDS = 20.0
+
+
+class ScriptedWorker:
+    """A worker, and what tests ask of it."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.folder = DataFolder(settings.home)
+        self.database = database
+        children = Children(keep_spare=False, log=self.folder.home / "spare.log", command=SCRIPTED_CHILD)
+        self.worker = Worker(settings, database, children, Sampler(self.folder.home))
+
+    def follow(self, script: str) -> None:
+        """What the next children do."""
+        self.folder.home.joinpath("script").write_text(script)
+
+    def job(self, job: Job) -> Job:
+        """The job as it stands now."""
+        with self.database.read() as session:
+            return get_job(session, job.key)
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Let the worker do its rounds until the condition holds."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "the worker did not get there in time"
+            if not self.worker.run_once():
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def scripted(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedWorker]:
+    """A started worker; what it has in hand is ended after the test."""
+    monkeypatch.setattr("worker.supervisor.STOP_GRACE_SECONDS", 1.0)
+    monkeypatch.chdir(Path(__file__).parent.parent.parent)
+    scripted = ScriptedWorker(settings, database)
+    scripted.worker.start()
+    yield scripted
+    scripted.worker.stop()
+    scripted.worker.run()

@@ -1,0 +1,91 @@
+"""A child that trains nothing: it speaks the real protocol (assignment, spool, signals) and follows a script.
+
+Run by the worker's tests in place of `python -m worker.child`, as a real process. The data folder's file `script` says
+which of SCRIPTS it follows.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from worker.context import Assignment, JobContext, StopRequest
+from worker.spool import SpoolWriter
+
+
+def main() -> int:
+    line = sys.stdin.readline()
+    if not line:
+        return 0
+    assignment = Assignment.from_line(line)
+    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    script = Path(assignment.job_folder).parent.parent / "script"
+    context = JobContext(assignment, SpoolWriter(Path(assignment.spool)))
+    context.listen()
+    return SCRIPTS[script.read_text()](context)
+
+
+def complete(context: JobContext) -> int:
+    print("training begins", flush=True)
+    context.spool.phase("train")
+    for step in (1, 2, 3):
+        context.spool.metrics(step, {"loss": 3.0 / step})
+        context.spool.progress(step, 3, eta_seconds=3.0 - step)
+    context.spool.finished("completed", summary={"train_loss": 1.0})
+    return 0
+
+
+def fail(context: JobContext) -> int:
+    print("something is wrong", flush=True)
+    context.spool.finished("failed", error={"kind": "job_failed", "message": "It did not work.", "advice": "Try less."})
+    return 1
+
+
+def die(context: JobContext) -> int:
+    print("the last words", flush=True)
+    context.spool.metrics(1, {"loss": 2.0})
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def wait_for_stop(context: JobContext) -> int:
+    context.spool.phase("train")
+    context.spool.metrics(1, {"loss": 2.0})
+    while context.stop_request is None:
+        time.sleep(0.01)
+    context.spool.metrics(2, {"loss": 1.0 if context.stop_request is StopRequest.SAVE else 1.5})
+    context.spool.finished("cancelled")
+    return 0
+
+
+def ignore_signals(context: JobContext) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    context.spool.phase("train")
+    while True:
+        time.sleep(0.05)
+
+
+def write_nonsense(context: JobContext) -> int:
+    context.spool.metrics(1, {"loss": 2.0})
+    with open(context.assignment.spool, "ab") as spool:
+        spool.write(b"00000000 {not a record}\n")
+    time.sleep(30)
+    return 0
+
+
+SCRIPTS = {
+    "complete": complete,
+    "fail": fail,
+    "die": die,
+    "wait": wait_for_stop,
+    "ignore signals": ignore_signals,
+    "nonsense": write_nonsense,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Spool and log come into the database whole, once, and as clean text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from app.core.artifacts.models import Artifact
+from app.core.database import Database
+from app.core.events.models import Event
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.queue import claim_next, get_job
+from app.core.metrics.store import read_series
+from app.core.paths import DataFolder
+from worker.ingest import Ingest, StaleAttempt, clean_lines
+from worker.spool import SpoolWriter
+
+Claimed = tuple[Job, Attempt, SpoolWriter, Ingest]
+
+
+@pytest.fixture
+def claimed(database: Database, folder: DataFolder, make_job: Callable[..., Job]) -> Claimed:
+    """A claimed job, its spool, and the ingest that reads it."""
+    make_job()
+    with database.write() as session:
+        found = claim_next(session)
+    assert found is not None
+    job, attempt = found
+    folder.attempt(job.key, attempt.number).mkdir(parents=True)
+    ingest = Ingest(database, folder, attempt)
+    return job, attempt, SpoolWriter(ingest.spool), ingest
+
+
+def test_every_kind_of_record_finds_its_place(database: Database, claimed: Claimed) -> None:
+    job, _, spool, ingest = claimed
+    spool.phase("train")
+    spool.metrics(1, {"loss": 2.0, "learning_rate": 1e-4})
+    spool.progress(1, 10, eta_seconds=5.0)
+    spool.write("sample", {"prompt": "p", "text": "t", "model": "base"}, step=1)
+    spool.finished("completed", summary={"train_loss": 2.0})
+    ingest.run()
+    with database.read() as session:
+        stored, attempt = get_job(session, job.key), session.get_one(Attempt, (job.key, 1))
+        assert (stored.phase, stored.step, stored.max_steps, stored.eta_seconds) == ("train", 1, 10, 5.0)
+        assert read_series(session, job.key) == {"learning_rate": [(1, 1e-4)], "loss": [(1, 2.0)]}
+        assert attempt.outcome == {"outcome": "completed", "summary": {"train_loss": 2.0}, "error": None}
+        assert attempt.spool_seq == 5
+        assert attempt.spool_offset == ingest.spool.stat().st_size
+        kinds = [event.kind for event in session.exec(select(Event).where(Event.job_id == job.id)).all()]
+    assert kinds == ["status", "status", "phase", "metric", "progress", "sample"]
+
+
+def test_nothing_is_taken_in_twice(database: Database, folder: DataFolder, claimed: Claimed) -> None:
+    job, attempt, spool, ingest = claimed
+    spool.metrics(1, {"loss": 2.0})
+    ingest.run()
+    ingest.run(at_end=True)
+    Ingest(database, folder, attempt).run()  # as after a restart of the worker: it goes on at the stored cursor
+    with database.read() as session:
+        metrics = session.exec(select(Event).where(Event.job_id == job.id, Event.kind == "metric")).all()
+    assert len(metrics) == 1
+
+
+def test_later_attempt_shuts_out_an_earlier_one(database: Database, claimed: Claimed) -> None:
+    job, _, spool, ingest = claimed
+    spool.metrics(1, {"loss": 2.0})
+    with database.write() as session:
+        stored = get_job(session, job.key)
+        stored.fence += 1
+        session.add(stored)
+    with pytest.raises(StaleAttempt):
+        ingest.run()
+    with database.read() as session:
+        assert read_series(session, job.key) == {}
+
+
+def test_artifact_is_recorded_with_its_files(database: Database, folder: DataFolder, claimed: Claimed) -> None:
+    job, _, spool, ingest = claimed
+    write_artifact(folder.job(job.key) / "adapter")
+    spool.artifact("adapter", "adapter", step=7)
+    spool.artifact("checkpoint", "checkpoints/step-3", step=3)  # rotated away: there is nothing to record
+    ingest.run()
+    with database.read() as session:
+        artifacts = session.exec(select(Artifact)).all()
+    assert [(a.kind, a.path, a.step, a.bytes, a.verified) for a in artifacts] == [("adapter", "adapter", 7, 4, None)]
+    assert artifacts[0].files == [{"path": "weights", "bytes": 4, "sha256": "x"}]
+
+
+def test_log_lines_wait_until_they_are_whole(database: Database, claimed: Claimed) -> None:
+    job, _, _, ingest = claimed
+    ingest.log.write_text("first\nsec")
+    ingest.run()
+    assert log_lines(database, job) == [["first"]]
+    ingest.log.write_text("first\nsecond\nrest without an end")
+    ingest.run()
+    assert log_lines(database, job) == [["first"], ["second"]]
+    ingest.run(at_end=True)
+    assert log_lines(database, job) == [["first"], ["second"], ["rest without an end"]]
+
+
+def test_long_log_comes_in_whole(database: Database, claimed: Claimed) -> None:
+    job, _, _, ingest = claimed
+    lines = [f"line {number} " + "x" * 100 for number in range(3000)]
+    ingest.log.write_text("\n".join(lines) + "\n")
+    ingest.run(at_end=True)
+    assert "".join(line for event in log_lines(database, job) for line in event) == "".join(lines)
+
+
+def test_terminal_noise_is_cleaned() -> None:
+    raw = b"\x1b[31mred\x1b[0m\n 10%\r 50%\r100%\n\x1b]0;title\x07plain\x08\n\n"
+    assert clean_lines(raw) == ["red", "100%", "plain"]
+
+
+def test_lines_that_are_not_text_are_shown_all_the_same() -> None:
+    assert clean_lines(b"caf\xe9 \xff\n") == ["caf\ufffd \ufffd"]
+
+
+def write_artifact(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "weights").write_bytes(b"1234")
+    files = [{"path": "weights", "bytes": 4, "sha256": "x"}]
+    (path / "meta.json").write_text(json.dumps({"files": files}))
+
+
+def log_lines(database: Database, job: Job) -> list[list[str]]:
+    with database.read() as session:
+        events = session.exec(select(Event).where(Event.job_id == job.id, Event.kind == "log").order_by(Event.id))
+        return [event.data["lines"] for event in events]

@@ -1,0 +1,232 @@
+"""The worker's rounds, with real child processes that follow a script."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+from sqlmodel import select
+
+from app.core.errors import WorkerAlreadyRunning
+from app.core.events.models import Event
+from app.core.jobs.models import Attempt, Job, WorkerState
+from app.core.jobs.queue import claim_next, request_cancel
+from app.core.jobs.status import ENDED, JobStatus
+from app.core.metrics.store import read_series
+from app.core.paths import DataFolder
+from tests.worker.conftest import ScriptedWorker
+from worker.identity import ProcessIdentity
+from worker.loop import lock_data_folder
+
+MakeJob = Callable[..., Job]
+
+
+def ended(scripted: ScriptedWorker, job: Job) -> Callable[[], bool]:
+    return lambda: scripted.job(job).status in ENDED
+
+
+def attempt_of(scripted: ScriptedWorker, job: Job, number: int = 1) -> Attempt:
+    with scripted.database.read() as session:
+        return session.get_one(Attempt, (job.key, number))
+
+
+def events_of(scripted: ScriptedWorker, job: Job, kind: str) -> list[Event]:
+    with scripted.database.read() as session:
+        return list(session.exec(select(Event).where(Event.job_id == job.id, Event.kind == kind).order_by(Event.id)))
+
+
+def test_job_is_run_to_its_end(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("complete")
+    job = make_job()
+    scripted.run_until(ended(scripted, job))
+    done = scripted.job(job)
+    assert (done.status, done.step, done.max_steps, done.phase) == (JobStatus.COMPLETED, 3, 3, "train")
+    assert done.summary == {"train_loss": 1.0}
+    assert done.attempts == 1
+    with scripted.database.read() as session:
+        assert read_series(session, job.key) == {"loss": [(1, 3.0), (2, 1.5), (3, 1.0)]}
+    statuses = [event.data["status"] for event in events_of(scripted, job, "status")]
+    assert statuses == ["queued", "starting", "running", "completed"]
+    assert [event.data["lines"] for event in events_of(scripted, job, "log")] == [["training begins"]]
+    assert attempt_of(scripted, job).exit_code == 0
+
+
+def test_failure_names_the_childs_own_error(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("fail")
+    job = make_job()
+    scripted.run_until(ended(scripted, job))
+    error = scripted.job(job).error
+    assert scripted.job(job).status == JobStatus.FAILED
+    assert error == {
+        "kind": "job_failed",
+        "message": "It did not work.",
+        "advice": "Try less.",
+        "log_tail": ["something is wrong"],
+    }
+
+
+def test_child_that_dies_leaves_its_last_words_and_the_queue_goes_on(
+    scripted: ScriptedWorker, make_job: MakeJob
+) -> None:
+    scripted.follow("die")
+    job = make_job()
+    scripted.run_until(ended(scripted, job))
+    died = scripted.job(job)
+    assert died.status == JobStatus.FAILED
+    assert died.error is not None
+    assert died.error["kind"] == "child_died"
+    assert "signal 9" in died.error["message"]
+    assert died.error["log_tail"] == ["the last words"]
+    with scripted.database.read() as session:
+        assert read_series(session, job.key) == {"loss": [(1, 2.0)]}
+    scripted.follow("complete")
+    following = make_job()
+    scripted.run_until(ended(scripted, following))
+    assert scripted.job(following).status == JobStatus.COMPLETED
+
+
+def run_and_cancel(scripted: ScriptedWorker, job: Job, *, save: bool = False) -> ProcessIdentity:
+    """Let the job run, ask for its end, wait for it. Returns the child's identity."""
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    attempt = attempt_of(scripted, job)
+    identity = ProcessIdentity(attempt.pid or 0, attempt.pid_started_at or 0.0, attempt.boot_id or "")
+    assert identity.find() is not None
+    with scripted.database.write() as session:
+        request_cancel(session, scripted.job(job), save=save)
+    scripted.run_until(ended(scripted, job))
+    return identity
+
+
+def test_cancelled_job_is_cancelled_only_when_its_process_has_ended(
+    scripted: ScriptedWorker, make_job: MakeJob
+) -> None:
+    scripted.follow("wait")
+    job = make_job()
+    identity = run_and_cancel(scripted, job)
+    assert scripted.job(job).status == JobStatus.CANCELLED
+    assert identity.find() is None
+    statuses = [event.data["status"] for event in events_of(scripted, job, "status")]
+    assert statuses == ["queued", "starting", "running", "stopping", "cancelled"]
+    with scripted.database.read() as session:
+        assert read_series(session, job.key, "loss") == {"loss": [(1, 2.0), (2, 1.5)]}
+
+
+def test_stop_and_save_reaches_the_child_as_such(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("wait")
+    job = make_job()
+    run_and_cancel(scripted, job, save=True)
+    with scripted.database.read() as session:
+        assert read_series(session, job.key, "loss") == {"loss": [(1, 2.0), (2, 1.0)]}
+
+
+def test_child_that_ignores_the_request_is_killed(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("ignore signals")
+    job = make_job()
+    identity = run_and_cancel(scripted, job)
+    assert scripted.job(job).status == JobStatus.CANCELLED
+    assert attempt_of(scripted, job).exit_code == -signal.SIGKILL
+    assert identity.find() is None
+
+
+def test_damaged_spool_fails_the_job_and_keeps_what_was_before(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("nonsense")
+    job = make_job()
+    scripted.run_until(ended(scripted, job))
+    error = scripted.job(job).error
+    assert error is not None
+    assert "spool is damaged" in error["message"]
+    with scripted.database.read() as session:
+        assert read_series(session, job.key) == {"loss": [(1, 2.0)]}
+
+
+def test_stopping_the_worker_ends_the_child_and_queues_the_job_again(
+    scripted: ScriptedWorker, make_job: MakeJob
+) -> None:
+    scripted.follow("wait")
+    job = make_job()
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    pid = attempt_of(scripted, job).pid
+    scripted.worker.stop()
+    scripted.worker.run()
+    assert scripted.job(job).status == JobStatus.QUEUED
+    assert not psutil.pid_exists(pid or 0)
+    with scripted.database.read() as session:
+        assert session.get_one(WorkerState, 1).heartbeat_at == 0.0
+
+
+def test_rescue_ends_a_stranded_child_and_queues_its_job_again(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("ignore signals")
+    job = make_job()
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    attempt = attempt_of(scripted, job)
+    identity = ProcessIdentity(attempt.pid or 0, attempt.pid_started_at or 0.0, attempt.boot_id or "")
+    orphan, scripted.worker._supervisor = scripted.worker._supervisor, None  # as after `kill -9` of the worker
+    scripted.worker.rescue()
+    assert orphan is not None
+    orphan._child.wait()  # this test is still its parent
+    assert identity.find() is None
+    assert scripted.job(job).status == JobStatus.QUEUED
+    scripted.follow("complete")
+    scripted.run_until(ended(scripted, job))
+    again = scripted.job(job)
+    assert (again.status, again.attempts) == (JobStatus.COMPLETED, 2)
+
+
+def test_rescue_of_a_job_that_was_claimed_but_not_started(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    job = make_job()
+    with scripted.database.write() as session:
+        claim_next(session)
+    scripted.worker.rescue()
+    assert scripted.job(job).status == JobStatus.QUEUED
+
+
+def test_rescue_kills_no_stranger_with_the_same_pid(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    job = make_job()
+    with scripted.database.write() as session:
+        claimed = claim_next(session)
+        assert claimed is not None
+        attempt = claimed[1]
+        attempt.pid, attempt.pid_started_at = os.getpid(), 1.0
+        attempt.boot_id = ProcessIdentity.of(os.getpid()).boot_id
+        session.add(attempt)
+    scripted.worker.rescue()  # this very process has that pid, but began at another time: it lives on
+    assert scripted.job(job).status == JobStatus.QUEUED
+
+
+def test_job_whose_dataset_is_gone_fails_and_the_queue_goes_on(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    job = make_job()
+    with scripted.database.write() as session:
+        stored = session.get_one(Job, job.id)
+        stored.base_model_id = None
+        session.add(stored)
+    scripted.run_until(ended(scripted, job))
+    assert scripted.job(job).status == JobStatus.FAILED
+
+
+def test_second_worker_on_a_data_folder_is_refused(folder: DataFolder) -> None:
+    with lock_data_folder(folder), pytest.raises(WorkerAlreadyRunning, match="Another worker already runs"):
+        lock_data_folder(folder)
+    lock_data_folder(folder).close()
+
+
+def test_readings_are_stored_with_and_without_a_job(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("wait")
+    scripted.run_until(lambda: events_without_job(scripted) > 0)
+    job = make_job()
+    scripted.run_until(lambda: len(events_of(scripted, job, "gpu")) > 0)
+    reading = events_of(scripted, job, "gpu")[0].data
+    assert reading["available"] is False
+    assert reading["devices"] == []
+    assert reading["host"]["child_rss_bytes"] > 1_000_000
+    with scripted.database.read() as session:
+        state = session.get_one(WorkerState, 1)
+        assert state.reading is not None
+        assert state.reading["host"]["ram_total_bytes"] == psutil.virtual_memory().total
+
+
+def events_without_job(scripted: ScriptedWorker) -> int:
+    with scripted.database.read() as session:
+        return len(session.exec(select(Event).where(Event.kind == "gpu", Event.job_id == None)).all())  # noqa: E711
