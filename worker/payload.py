@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlmodel import Session
 
@@ -19,6 +19,8 @@ from app.core.jobs.status import JobKind
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
+Row = TypeVar("Row", Dataset, BaseModel)
+
 
 def build_payload(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
     """Raises: NotFound where something the job needs is gone."""
@@ -26,7 +28,7 @@ def build_payload(session: Session, folder: DataFolder, cache: Path, job: Job) -
 
 
 def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
-    dataset = session.get_one(Dataset, job.dataset_id)
+    dataset = _need(session, Dataset, job.dataset_id)
     path = rows_path(folder, dataset)
     return {
         "spec": job.spec,
@@ -60,7 +62,7 @@ def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) ->
 
 
 def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
-    model = session.get_one(BaseModel, job.base_model_id)
+    model = _need(session, BaseModel, job.base_model_id)
     return {
         "model_id": model.id,
         "name": model.name,
@@ -83,8 +85,16 @@ def _source(model: BaseModel) -> dict[str, str]:
 
 
 def _base_model(session: Session, job: Job) -> dict[str, Any]:
-    model = session.get_one(BaseModel, job.base_model_id)
+    model = _need(session, BaseModel, job.base_model_id)
     return {"name": model.name, "path": model.path, "architecture": model.architecture}
+
+
+def _need(session: Session, table: type[Row], key: int | None) -> Row:
+    """Raises: NotFound where what the job was queued on is gone."""
+    row = session.get(table, key) if key is not None else None
+    if row is None:
+        raise NotFound(f"The job's {table.__name__} is gone.", advice="Register it again and clone the job.")
+    return row
 
 
 def _adapter_path(session: Session, folder: DataFolder, job: Job) -> str:
