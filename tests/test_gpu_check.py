@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from scripts.gpu_check import compare_with_nvidia_smi, judge_child_memory, judge_training
+from scripts.gpu_check import check_training, compare_with_nvidia_smi, judge_child_memory, judge_training
 from scripts.gpu_check_job import STEPS, make_assignment
 from tests.nvml.stand_in import GIB, REPOSITORY
+from worker.gpu import Sampler
 from worker.nvml import DeviceReading
 from worker.spool import Record
 
@@ -112,3 +113,12 @@ def test_rows_of_the_check_are_trainable_by_its_model(tmp_path: Path) -> None:
     assert len(rows) >= STEPS * payload["spec"]["per_device_train_batch_size"] / 4
     assert encoded.trained_tokens > 10
     assert not encoded.truncated
+
+
+@pytest.mark.model
+def test_job_of_the_check_trains_on_whatever_device_there_is(tmp_path: Path) -> None:
+    training, memory = check_training(Sampler(tmp_path))
+
+    assert training.passed, training.seen
+    assert f"losses of {STEPS} steps" in training.seen
+    assert memory.name == "process_vram_bytes"
