@@ -30,7 +30,7 @@ RECENT_JOBS = 6
 
 @router.get("/")
 def show_dashboard(request: Request, session: SessionDep, shown: int | None = None) -> Response:
-    """What runs, what waits, what the box has left, what came out. The charts of job `shown` are on the page already."""
+    """What runs, waits and came out, and what the box has left. The charts of job `shown` are on the page already."""
     return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session, shown))
 
 

@@ -1,0 +1,104 @@
+// What every page needs beside htmx: theme, the stream's bookkeeping, the live log, times in the reader's zone.
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+
+/** The theme in force: the reader's choice, else the system's. */
+function currentTheme() {
+  return document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+}
+
+byId("theme-toggle").addEventListener("click", () => {
+  const theme = currentTheme() === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  try { localStorage.setItem("theme", theme); } catch { /* it holds for this page at least */ }
+  document.dispatchEvent(new CustomEvent("loradeck:theme"));
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new CustomEvent("loradeck:theme")));
+
+// --- The stream. A reconnect may replay events from where the page began: each id is let through once. ---
+let lastEventId = 0;
+let lastHeard = Date.now();
+
+document.addEventListener("htmx:sse:before:message", (event) => {
+  lastHeard = Date.now();
+  const id = Number(event.detail.message.id);
+  if (!event.detail.message.event || event.detail.message.event === "heartbeat" || !id) return;
+  if (id <= lastEventId) event.preventDefault();
+  else lastEventId = id;
+});
+document.addEventListener("htmx:sse:after:connection", () => { lastHeard = Date.now(); showConnection(true); });
+document.addEventListener("htmx:sse:error", () => showConnection(false));
+document.addEventListener("htmx:error", (event) => { if (event.target.id === "stream") showConnection(false); });
+setInterval(() => { if (byId("stream") && !document.hidden && Date.now() - lastHeard > 45000) showConnection(false); }, 5000);
+addEventListener("offline", () => { if (byId("stream")) showConnection(false); });
+
+function showConnection(connected) { byId("connection").hidden = connected; }
+
+/** A job's stream has nothing more to say after `finished`; an element that stays would connect again. */
+document.addEventListener("finished", (event) => {
+  const stream = byId("stream");
+  const { job_id } = JSON.parse(event.detail.data);
+  if (stream && stream.dataset.endWith === String(job_id)) setTimeout(() => stream.remove());
+});
+
+// --- Failed requests: say so instead of swapping an error page into a region. ---
+document.addEventListener("htmx:response:error", (event) => {
+  const { ctx } = event.detail;
+  if (ctx.response.status === 422 || ctx.response.status === 413 || ctx.sourceElement.id === "stream") return;
+  showRequestError(`The dashboard answered ${ctx.response.status}. Reload the page, or look at the server's log.`);
+});
+document.addEventListener("htmx:after:swap", () => { byId("request-error").hidden = true; });
+
+function showRequestError(text) {
+  const banner = byId("request-error");
+  banner.textContent = `⚠ ${text}`;
+  banner.hidden = false;
+}
+
+// --- The log: follows its end until the reader scrolls up. ---
+const MAX_LOG_LINES = 2000;
+const log = byId("log");
+
+if (log) {
+  const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+  let following = true;
+  log.scrollTop = log.scrollHeight;
+  log.addEventListener("scroll", () => {
+    following = atEnd();
+    byId("log-state").textContent = following ? "" : "paused; scroll to the end to follow";
+  });
+  document.addEventListener("log", (event) => {
+    const { job_id, data } = JSON.parse(event.detail.data);
+    if (String(job_id) !== log.dataset.log) return;
+    const lines = log.textContent.split("\n").slice(0, -1).concat(data.lines);
+    log.textContent = lines.slice(-MAX_LOG_LINES).map((line) => `${line}\n`).join("");
+    if (following) log.scrollTop = log.scrollHeight;
+  });
+}
+
+// --- After each swap: titles, times, focus on the first field that is wrong. ---
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    time.dataset.local = "";
+    time.title = time.textContent;
+    time.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  }
+}
+
+function refreshTitle() {
+  const overview = byId("job-overview");
+  if (overview) document.title = `${overview.dataset.title} · Loradeck`;
+}
+
+document.addEventListener("htmx:after:swap", (event) => {
+  localTimes(document);
+  refreshTitle();
+  const source = event.detail?.ctx?.sourceElement;
+  const wrong = source?.matches?.("form") && source.querySelector("[aria-invalid=true]");
+  if (!wrong) return;
+  wrong.closest("details")?.setAttribute("open", "");
+  wrong.focus();
+});
+localTimes(document);
+refreshTitle();

@@ -1,0 +1,279 @@
+// Loss and memory over time, drawn by uPlot: first from the page's own data, then from the stream's events.
+"use strict";
+
+const GIB = 2 ** 30;
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const short = (value) => (value == null ? "n/a" : Number(value.toPrecision(4)).toString());
+const gib = (value) => (value == null ? "n/a" : `${(value / GIB).toFixed(2)} GiB`);
+
+/** Sorted x with columns beside it; a point at a known x replaces what it names. */
+class Table {
+  constructor(names) {
+    this.x = [];
+    this.columns = Object.fromEntries(names.map((name) => [name, []]));
+  }
+
+  set(x, values) {
+    let index = this.x.length;
+    while (index > 0 && this.x[index - 1] > x) index -= 1;
+    if (index > 0 && this.x[index - 1] === x) index -= 1;
+    else {
+      this.x.splice(index, 0, x);
+      for (const column of Object.values(this.columns)) column.splice(index, 0, null);
+    }
+    for (const [name, value] of Object.entries(values)) this.columns[name][index] = value;
+  }
+
+  /** Fill from sorted columns at once. */
+  load(x, columns) {
+    this.x = x;
+    Object.assign(this.columns, columns);
+  }
+}
+
+/** Exponential moving average, weighted by the distance between points and freed of its start's bias. */
+function smooth(x, y, factor) {
+  let mean = 0, weight = 0, last = null;
+  return y.map((value, index) => {
+    if (value == null) return null;
+    const decay = last === null ? 0 : factor ** Math.max(1, x[index] - last);
+    const keep = last === null ? factor : decay;
+    mean = mean * keep + value * (1 - keep);
+    weight = weight * keep + (1 - keep);
+    last = x[index];
+    return weight > 0 ? mean / weight : value;
+  });
+}
+
+class Chart {
+  constructor(figure) {
+    this.figure = figure;
+    this.job = figure.dataset.job;
+    this.box = figure.querySelector("[data-plot]");
+    this.zoomed = false;
+    this.pending = false;
+    const source = figure.querySelector("[data-points]");
+    this.load(source ? JSON.parse(source.textContent) : {});
+    figure.querySelector("[data-table]").addEventListener("toggle", () => this.fillTable());
+    new ResizeObserver(() => this.resize()).observe(this.box);
+    this.build();
+  }
+
+  build() {
+    this.plot?.destroy();
+    const { series, yValues } = this.describe();
+    this.series = series;
+    const axis = { stroke: css("--chart-text"), grid: { stroke: css("--chart-grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    this.plot = new uPlot({
+      width: this.width(), height: 220, legend: { show: false }, padding: [8, 12, 0, 0],
+      scales: { x: { time: false }, y: { range: (_plot, low, high) => this.range(low, high) } },
+      axes: [{ ...axis, size: 34, values: this.xValues }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map(yValues) }],
+      series: [{}, ...series.map(({ column, label, ...style }) => ({ ...style, label }))],
+      cursor: { y: false, drag: { x: true, y: false }, points: { size: 6 } },
+      hooks: {
+        setCursor: [(plot) => this.read(plot.cursor.idx)],
+        setSelect: [(plot) => { this.zoomed = plot.select.width > 0; }],
+      },
+    }, this.data(), this.box);
+    this.plot.over.addEventListener("dblclick", () => { this.zoomed = false; });
+    this.drawLegend();
+    this.describeAloud();
+  }
+
+  width() { return Math.max(200, Math.floor(this.box.clientWidth)); }
+
+  resize() {
+    if (this.plot && this.width() !== this.plot.width) this.plot.setSize({ width: this.width(), height: 220 });
+  }
+
+  range(low, high) {
+    if (low == null || high == null) return [0, 1];
+    const margin = (high - low || Math.abs(high) || 1) * 0.08;
+    return [low - margin, high + margin];
+  }
+
+  /** Many events may come between two frames; draw once. */
+  schedule() {
+    if (this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      if (!this.figure.isConnected) return;
+      this.plot.setData(this.data(), !this.zoomed);
+      if (this.zoomed) this.plot.redraw();
+      this.describeAloud();
+      this.fillTable();
+    });
+  }
+
+  data() { return [this.table.x, ...this.series.map(({ column }) => this.column(column))]; }
+
+  column(name) { return this.table.columns[name]; }
+
+  drawLegend() {
+    let legend = this.figure.querySelector(".legend");
+    if (!legend) {
+      legend = document.createElement("ul");
+      legend.className = "legend";
+      this.box.after(legend);
+    }
+    legend.replaceChildren(...this.series.map(({ column, label }) => {
+      const item = document.createElement("li");
+      const key = document.createElement("span");
+      key.className = `key key-${column}`;
+      key.setAttribute("aria-hidden", "true");
+      item.append(key, label);
+      return item;
+    }));
+  }
+
+  read(index) {
+    const out = this.figure.querySelector("[data-readout]");
+    out.textContent = index == null ? "" : `${this.xText(this.table.x[index])}: ` +
+      this.series.map(({ column, label }) => [label, this.column(column)[index]])
+        .filter(([, value]) => value != null).map(([label, value]) => `${label} ${this.format(value)}`).join(" · ");
+  }
+
+  describeAloud() {
+    const last = this.series.map(({ column, label }) => [label, this.column(column).findLast((value) => value != null)]);
+    const known = last.filter(([, value]) => value != null).map(([label, value]) => `${label} ${this.format(value)}`);
+    const title = this.figure.querySelector(".chart-title").textContent;
+    this.box.setAttribute("aria-label", `${title}: ${known.length ? `${this.table.x.length} points; latest ${known.join(", ")}` : "no points yet"}`);
+    this.figure.classList.toggle("no-points", known.length === 0);
+    this.figure.dataset.points = String(this.table.x.length);
+  }
+
+  fillTable() {
+    const details = this.figure.querySelector("[data-table]");
+    if (!details.open) return;
+    const table = document.createElement("table");
+    const head = table.createTHead().insertRow();
+    for (const text of [this.xLabel, ...this.series.map(({ label }) => label)]) {
+      const cell = document.createElement("th");
+      cell.scope = "col";
+      cell.textContent = text;
+      head.append(cell);
+    }
+    const body = table.createTBody();
+    for (let index = this.table.x.length - 1; index >= Math.max(0, this.table.x.length - 200); index -= 1) {
+      const row = body.insertRow();
+      row.insertCell().textContent = this.xText(this.table.x[index]);
+      for (const { column } of this.series) row.insertCell().textContent = this.format(this.column(column)[index]);
+    }
+    details.querySelector(".scroll").replaceChildren(table);
+  }
+}
+
+class LossChart extends Chart {
+  xLabel = "step";
+  xText = (x) => `step ${x}`;
+  format = short;
+
+  load({ loss, eval_loss }) {
+    this.table = new Table(["loss", "eval_loss"]);
+    for (const [name, points] of Object.entries({ loss, eval_loss })) {
+      points?.step.forEach((step, index) => this.table.set(step, { [name]: points.value[index] }));
+    }
+    const slider = this.figure.querySelector("[data-smoothing]");
+    try { slider.value = localStorage.getItem("smoothing") ?? slider.value; } catch { /* the default holds */ }
+    slider.addEventListener("input", () => {
+      try { localStorage.setItem("smoothing", slider.value); } catch { /* it holds for this page at least */ }
+      this.schedule();
+    });
+    this.slider = slider;
+  }
+
+  describe() {
+    const loss = css("--series-loss"), other = css("--series-eval");
+    return {
+      yValues: (value) => short(value),
+      series: [
+        { column: "loss", label: "loss", stroke: `${loss}80`, width: 1, spanGaps: true, points: { show: this.table.x.length < 3, size: 4 } },
+        { column: "smoothed", label: "smoothed loss", stroke: loss, width: 2.5, spanGaps: true, points: { show: false } },
+        { column: "eval_loss", label: "eval loss", stroke: other, width: 1.5, dash: [6, 4], spanGaps: true, points: { show: true, size: 8, fill: other } },
+      ],
+    };
+  }
+
+  xValues = (_plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? String(tick) : ""));
+
+  column(name) {
+    return name === "smoothed" ? smooth(this.table.x, this.table.columns.loss, Number(this.slider.value)) : super.column(name);
+  }
+
+  on(kind, { step, data }) {
+    if (kind !== "metric") return;
+    const named = Object.fromEntries(["loss", "eval_loss"].filter((name) => name in data).map((name) => [name, data[name]]));
+    if (Object.keys(named).length === 0) return;
+    this.table.set(step, named);
+    this.schedule();
+  }
+}
+
+const MEMORY = ["vram_used_bytes", "process_vram_bytes", "vram_total_bytes", "ram_used_bytes", "child_rss_bytes", "ram_total_bytes"];
+
+class MemoryChart extends Chart {
+  xLabel = "time";
+  xText = (x) => new Date(x * 1000).toLocaleTimeString();
+  format = gib;
+
+  load(columns) {
+    this.table = new Table(MEMORY);
+    if (columns.time) {
+      const { time, ...rest } = columns;
+      this.table.load(time, rest);
+    }
+    this.onDevice = this.hasDevice();
+  }
+
+  hasDevice() { return this.table.columns.vram_used_bytes.some((value) => value != null); }
+
+  describe() {
+    const used = css("--series-used"), mine = css("--series-mine"), cap = css("--series-cap");
+    const line = (column, label, stroke, extra) => ({ column, label, stroke, width: 2, points: { show: this.table.x.length < 3, size: 4 }, ...extra });
+    const series = this.onDevice
+      ? [line("vram_used_bytes", "VRAM used, whole device", used), line("process_vram_bytes", "VRAM of this job's process", mine, { dash: [8, 3] }), line("vram_total_bytes", "VRAM total", cap, { width: 1.5, dash: [2, 4], points: { show: false } })]
+      : [line("ram_used_bytes", "host RAM used", used), line("child_rss_bytes", "resident memory of this job's process", mine, { dash: [8, 3] }), line("ram_total_bytes", "host RAM total", cap, { width: 1.5, dash: [2, 4], points: { show: false } })];
+    return { series, yValues: (value) => `${Number((value / GIB).toPrecision(3))} GiB` };
+  }
+
+  range(_low, high) { return high == null ? [0, GIB] : [0, high * 1.05]; }
+
+  xValues = (_plot, ticks) => {
+    return ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
+  };
+
+  /** Of several devices, the one that the job's process is on (as app/web/charts.py chooses). */
+  on(kind, { time, data }) {
+    if (kind !== "gpu") return;
+    const device = data.devices.find((each) => each.process_vram_bytes != null) ?? data.devices[0] ?? {};
+    const source = { ...device, ...data.host };
+    this.table.set(time, Object.fromEntries(MEMORY.map((name) => [name, source[name] ?? null])));
+    if (this.hasDevice() !== this.onDevice) {
+      this.onDevice = !this.onDevice;
+      this.build();
+    }
+    this.schedule();
+  }
+}
+
+const KINDS = { loss: LossChart, memory: MemoryChart };
+const charts = new Map();
+
+/** Draw the figures that are new on the page, forget those that are gone. */
+function findCharts() {
+  for (const figure of charts.keys()) if (!figure.isConnected) charts.delete(figure);
+  for (const figure of document.querySelectorAll("[data-chart]")) {
+    if (!charts.has(figure)) charts.set(figure, new KINDS[figure.dataset.chart](figure));
+  }
+}
+
+for (const kind of ["metric", "gpu"]) {
+  document.addEventListener(kind, (event) => {
+    const message = JSON.parse(event.detail.data);
+    for (const chart of charts.values()) if (chart.job === String(message.job_id)) chart.on(kind, message);
+  });
+}
+document.addEventListener("htmx:after:swap", findCharts);
+document.addEventListener("loradeck:theme", () => { for (const chart of charts.values()) chart.build(); });
+findCharts();
