@@ -18,7 +18,7 @@ from app.core.paths import bundled
 from app.core.settings import Settings
 
 _LOW_DISK_BYTES = 5 * 1024**3
-_TRAINING_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
+_TRAINING_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
