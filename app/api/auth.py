@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from app.core.errors import Unauthorized
+
+
+class TokenRoute(APIRoute):
+    """Asks for the token before the body is read: dependencies are asked only after an upload is on the disk."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_with_token(request: Request) -> Response:
+            require_token(request)
+            return await handle(request)
+
+        return handle_with_token
 
 
 def require_token(request: Request) -> None:

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, UploadFile
 
+from app.api.auth import TokenRoute
 from app.api.schemas import DatasetOut
 from app.core.datasets.store import Upload, get_dataset, list_datasets, preview_messages, preview_raw
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
 
 
 @router.get("", name="api_list_datasets")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app import __version__
 from app.core.jobs.queries import latest_reading, worker_view
+from app.core.table import MAX_ID
 from app.web.dependencies import SessionDep
 from app.web.sse import stream_response
 
@@ -39,7 +40,9 @@ def show_gpu(session: SessionDep) -> dict[str, Any]:
 
 @router.get("/events", name="api_events")
 async def stream_events(
-    request: Request, job: int | None = None, after: int | None = Query(None, ge=0)
+    request: Request,
+    job: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
 ) -> StreamingResponse:
     """Server-sent events, from behind `after` on; without it a job's from its first, else only new ones."""
     start = 0 if after is None and job is not None else after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -68,7 +69,9 @@ class Database:
                 advice="Start the newer version again, or restore a backup of this version.",
             )
         if current is not None:
-            self._back_up(backups / f"before-{known[-1]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.db")
+            moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+            # Web and worker may come here in the same second, and VACUUM INTO takes no existing file.
+            self._back_up(backups / f"before-{known[-1]}-{moment}-{secrets.token_hex(4)}.db")
         self._upgrade()
 
     def _back_up(self, target: Path) -> None:

@@ -8,6 +8,14 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, Column, Enum, MetaData
 from sqlmodel import Field, SQLModel
 
+MAX_ID = 2**63 - 1  # SQLite's largest integer; a larger one cannot even be asked for
+
+
+def as_id(reference: str) -> int | None:
+    """The id that a reference spells, or None."""
+    spelled = reference.isascii() and reference.isdecimal() and len(reference) <= len(str(MAX_ID))
+    return int(reference) if spelled and int(reference) <= MAX_ID else None
+
 
 class Table(SQLModel):
     """All tables share this metadata; its naming convention lets migrations alter constraints by name."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +13,7 @@ from app.core.datasets.formats import RowFault
 from app.core.errors import DatasetFormatError
 
 MAX_ROW_CHARACTERS = 16 * 1024 * 1024
+MAX_DEPTH = 64  # lists and objects in each other; what shows a row again walks it recursively
 SUFFIXES = (".json", ".jsonl", ".csv")
 
 Row = dict[str, Any]
@@ -32,13 +34,27 @@ def read_rows(path: Path, suffix: str | None = None) -> Iterator[tuple[int, Row 
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from _read_csv(file) if kind == ".csv" else _read_json(file)
     except UnicodeDecodeError as error:
-        raise DatasetFormatError(f"The file is not UTF-8 text (near byte {error.start}).", field="file") from error
+        line = _undecodable_line(path)
+        raise DatasetFormatError(f"The file is not UTF-8 text (line {line}).", field="file") from error
 
 
 def _refuse_binary(path: Path) -> None:
     with path.open("rb") as file:
         if b"\0" in file.read(65536):
             raise DatasetFormatError("The file is not text (it holds NUL bytes).", field="file")
+
+
+def _undecodable_line(path: Path) -> int:
+    """The number of the first line that is not UTF-8."""
+    decoder, number = codecs.getincrementaldecoder("utf-8")(), 1
+    with path.open("rb") as file:
+        while piece := file.readline(65536):
+            try:
+                decoder.decode(piece)
+            except UnicodeDecodeError:
+                return number
+            number += piece.endswith(b"\n")
+    return number
 
 
 def _read_json(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
@@ -60,13 +76,19 @@ def _read_array(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
 
 
 def _read_lines(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
+    for number, line in enumerate(_lines(file), start=1):
+        if line.strip():
+            yield number, _parse_line(line)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Lines no longer than MAX_ROW_CHARACTERS. Raises: DatasetFormatError at a longer one."""
     number = 0
     while line := file.readline(MAX_ROW_CHARACTERS):
         number += 1
         if len(line) == MAX_ROW_CHARACTERS and not line.endswith("\n"):
             raise DatasetFormatError(f"Line {number} is longer than {MAX_ROW_CHARACTERS:,} characters.", field="file")
-        if line.strip():
-            yield number, _parse_line(line)
+        yield line
 
 
 def _parse_line(line: str) -> Row | RowFault:
@@ -79,23 +101,42 @@ def _parse_line(line: str) -> Row | RowFault:
 def _as_row(value: Any) -> Row | RowFault:
     if not isinstance(value, dict):
         return RowFault("", f"is not a JSON object but {type(value).__name__}")
+    if _is_deeper_than(value, MAX_DEPTH):
+        return RowFault("", "is nested too deeply")
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         return RowFault("", "holds a lone surrogate, which is not valid Unicode text")
-    except RecursionError:
-        return RowFault("", "is nested too deeply")
+    except ValueError:  # 1e999 is valid JSON, but reads as infinity
+        return RowFault("", "holds a number that is too large")
     return value
+
+
+def _is_deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _read_csv(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
     csv.field_size_limit(MAX_ROW_CHARACTERS)
-    reader = csv.DictReader(file, strict=True)
+    reader = csv.DictReader(_lines(file), strict=True)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 yield number, RowFault("", f"does not have the header's {len(reader.fieldnames or [])} columns")
+            elif any("\0" in value for value in row.values()):
+                yield number, RowFault("", "is not text: it holds a NUL character")
             else:
                 yield number, row
     except csv.Error as error:

@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from sqlmodel import Session, col, select
 
@@ -22,10 +23,12 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.reader import SUFFIXES, Row, read_rows
 from app.core.errors import Conflict, DatasetFormatError, Fault, InvalidInput, NotFound, TooLarge
 from app.core.paths import DataFolder, fsync_folder
+from app.core.table import as_id
 
 MAX_FAULTS = 20  # so many are named; the rest are counted
 _CHUNK_BYTES = 1024 * 1024
 _ROWS = "rows.jsonl"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,8 @@ def list_datasets(session: Session) -> Sequence[Dataset]:
 def find_dataset(session: Session, reference: str) -> Dataset | None:
     """By name or id."""
     by_name = session.exec(select(Dataset).where(Dataset.name == reference)).first()
-    if by_name is None and reference.isdecimal():
-        return session.get(Dataset, int(reference))
-    return by_name
+    number = as_id(reference)
+    return session.get(Dataset, number) if by_name is None and number is not None else by_name
 
 
 def get_dataset(session: Session, reference: str) -> Dataset:
@@ -161,18 +163,24 @@ def preview_raw(folder: DataFolder, dataset: Dataset, first: int = 1, count: int
     """Rows as they came, from row `first` (from 1)."""
     source = next(folder.dataset(dataset.key).glob("source.*"))
     rows = (row for _number, row in read_rows(source) if not isinstance(row, RowFault))
-    return list(islice(rows, first - 1, first - 1 + count))
+    return list(_window(rows, first, count))
 
 
 def preview_messages(folder: DataFolder, dataset: Dataset, first: int = 1, count: int = 10) -> list[Messages]:
     """Rows as training reads them, from row `first` (from 1)."""
     with rows_path(folder, dataset).open(encoding="utf-8") as file:
-        return [json.loads(line)["messages"] for line in islice(file, first - 1, first - 1 + count)]
+        return [json.loads(line)["messages"] for line in _window(file, first, count)]
 
 
 def rows_path(folder: DataFolder, dataset: Dataset) -> Path:
     """The normalised rows that training reads."""
     return folder.dataset(dataset.key) / _ROWS
+
+
+def _window(items: Iterable[_T], first: int, count: int) -> Iterator[_T]:
+    """`count` items from the one with number `first` on."""
+    start = min(first - 1, sys.maxsize - count)
+    return islice(items, start, start + count)
 
 
 def _recognise_first(row: Row | RowFault) -> str | None:

@@ -18,6 +18,7 @@ from app.core.events.types import EventKind
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
 from app.core.models.models import BaseModel, ModelStatus
+from app.core.table import MAX_ID
 
 MAX_ATTEMPTS = 3  # a job whose process is lost this often fails for good
 
@@ -57,7 +58,7 @@ def claim_next(session: Session) -> tuple[Job, Attempt] | None:
 
 def get_job(session: Session, job_id: int) -> Job:
     """Raises: NotFound."""
-    job = session.get(Job, job_id, populate_existing=True)
+    job = session.get(Job, job_id, populate_existing=True) if 0 < job_id <= MAX_ID else None
     if job is None:
         raise NotFound(f"There is no job {job_id}.")
     return job

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from app.core.errors import Fault, InvalidInput
+
+_SHORT = reprlib.Repr()  # what was typed may be long, deep, or a YAML alias that grows a thousandfold when printed
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
 def _field(default: Any, group: str, label: str, help_text: str, **bounds: Any) -> Any:
@@ -19,7 +24,7 @@ def _field(default: Any, group: str, label: str, help_text: str, **bounds: Any) 
 class TrainingSpec(BaseModel):
     """Everything that decides a training run. Names are peft's and transformers'."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     base_model: str = _field(..., "model", "Base model", "A registered model, by name.", min_length=1)
     dataset: str = _field(..., "data", "Dataset", "A registered dataset, by name.", min_length=1)
@@ -82,6 +87,15 @@ class TrainingSpec(BaseModel):
     )
     save_total_limit: int = _field(2, "advanced", "Saved adapters", "How many saved adapters are kept.", ge=1, le=1000)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """In YAML `yes` and `on` are true, which pydantic would take for 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+            raise PydanticCustomError("bool_as_number", "Input should be a number")
+        return value
+
     def to_yaml(self) -> str:
         """The job YAML that reproduces this spec."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -99,8 +113,9 @@ def parse_yaml(text: str) -> TrainingSpec:
     """Read a job YAML. Raises: InvalidInput."""
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"This is not valid YAML: {error}", field="yaml") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InvalidInput(f"This is not valid YAML: {reason}", field="yaml") from None
     if not isinstance(values, dict):
         raise InvalidInput("A job YAML is a mapping of field: value.", field="yaml")
     return parse_spec({str(key): value for key, value in values.items()})
@@ -113,4 +128,4 @@ def _fault(detail: Any) -> Fault:
         return Fault(field, "unknown field", advice=f"Known fields: {', '.join(TrainingSpec.model_fields)}.")
     if detail["type"] == "missing":
         return Fault(field, "is required")
-    return Fault(field, f"{detail['msg']} (got {detail['input']!r})")
+    return Fault(field, f"{detail['msg']} (got {_SHORT.repr(detail['input'])})")

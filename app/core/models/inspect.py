@@ -14,6 +14,9 @@ from app.core.errors import InvalidInput
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.\d+\.")
 _MAX_HEADER_BYTES = 100_000_000
+_POSITIONS = ("max_position_embeddings", "n_positions")
+# What reading a damaged header can raise.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,10 @@ def inspect_folder(folder: Path, field: str = "path") -> ModelFacts:
         shapes |= read_shapes(shard, field)
     return ModelFacts(
         path=str(folder),
-        architecture=str((config.get("architectures") or ["unknown"])[0]),
+        architecture=_architecture(config, field),
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         bytes=sum(shard.stat().st_size for shard in shards),
-        max_length=config.get("max_position_embeddings") or config.get("n_positions"),
+        max_length=next((config[name] for name in _POSITIONS if isinstance(config.get(name), int)), None),
         linear_modules=linear_modules(shapes),
         has_chat_template=_has_chat_template(folder, field),
     )
@@ -62,8 +65,8 @@ def read_shapes(shard: Path, field: str = "path") -> dict[str, list[int]]:
             if length > _MAX_HEADER_BYTES:
                 raise ValueError("its header is too long")
             header = json.loads(file.read(length))
-        return {name: list(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        return {name: [int(n) for n in entry["shape"]] for name, entry in header.items() if name != "__metadata__"}
+    except _DAMAGED as error:
         raise InvalidInput(f"{shard.name} is not a readable safetensors file: {error}", field=field) from error
 
 
@@ -82,11 +85,18 @@ def _read_json(path: Path, field: str) -> dict[str, Any]:
         raise InvalidInput(f"{path.parent} is not a model folder: it has no {path.name}.", field=field)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not valid JSON: {error}", field=field) from error
     if not isinstance(values, dict):
         raise InvalidInput(f"{path} does not hold a JSON object.", field=field)
     return values
+
+
+def _architecture(config: dict[str, Any], field: str) -> str:
+    names = config.get("architectures") or ["unknown"]
+    if not isinstance(names, list) or not isinstance(names[0], str):
+        raise InvalidInput(f"`architectures` in config.json is not a list of names but {names!r:.100}.", field=field)
+    return names[0]
 
 
 def _has_chat_template(folder: Path, field: str) -> bool:

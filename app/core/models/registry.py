@@ -15,6 +15,7 @@ from app.core.jobs.queue import enqueue
 from app.core.jobs.status import JobKind
 from app.core.models.inspect import ModelFacts, inspect_folder
 from app.core.models.models import BaseModel, ModelStatus
+from app.core.table import as_id
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IMPORT_PRIORITY = 10  # jobs may wait for it
@@ -28,8 +29,9 @@ def list_models(session: Session) -> Sequence[BaseModel]:
 def find_model(session: Session, reference: str) -> BaseModel | None:
     """By name, by id, or by the folder or hub id it came from."""
     by_name = session.exec(select(BaseModel).where(BaseModel.name == reference)).first()
-    if by_name is None and reference.isdecimal():
-        return session.get(BaseModel, int(reference))
+    number = as_id(reference)
+    if by_name is None and number is not None:
+        return session.get(BaseModel, number)
     if by_name is None:
         return next((m for m in list_models(session) if reference in (m.path, m.source.get("hub_id"))), None)
     return by_name
@@ -49,8 +51,8 @@ def add_model(session: Session, reference: str, local_roots: Sequence[Path], nam
     A folder is ready at once; a GGUF file and a hub id are made ready by an import job.
     Raises: InvalidInput; Conflict where the name is taken.
     """
-    path = Path(reference).expanduser()
-    if path.is_absolute() or path.exists():
+    path = _local_path(reference)
+    if path is not None:
         return _add_local(session, _allowed(path, local_roots), name)
     if not _HUB_ID.fullmatch(reference):
         raise InvalidInput(f"{reference!r} is neither a folder that exists nor a hub id (owner/name).", field="path")
@@ -83,6 +85,16 @@ def _add_local(session: Session, path: Path, name: str | None) -> BaseModel:
     model = BaseModel(name=name or path.name, source=source, created_at=time.time())
     set_facts(model, facts)
     return _store(session, model)
+
+
+def _local_path(reference: str) -> Path | None:
+    """The path where one is meant, None for what may be a hub id. Raises: InvalidInput for what can be no path."""
+    try:
+        path = Path(reference).expanduser()
+        path.resolve()  # refuses NUL characters
+        return path if path.is_absolute() or path.exists() else None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidInput(f"{reference[:200]!r} is not a usable path: {error}", field="path") from error
 
 
 def _allowed(path: Path, roots: Sequence[Path]) -> Path:

@@ -1,0 +1,112 @@
+"""What pages and the API read of the queue."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from app.core.jobs import queue
+from app.core.jobs.models import Job, WorkerState
+from app.core.jobs.queries import (
+    WORKER_ALIVE_SECONDS,
+    active_job,
+    latest_reading,
+    list_jobs,
+    queue_position,
+    queued_jobs,
+    worker_view,
+)
+from app.core.jobs.status import JobKind, JobStatus
+
+NOW = 1_000_000.0
+
+
+def _job(session: Session, name: str, kind: JobKind = JobKind.TRAIN, **fields: Any) -> Job:
+    return queue.enqueue(session, Job(name=name, kind=kind, created_at=time.time(), **fields))
+
+
+def _worker(session: Session, seconds_ago: float) -> None:
+    session.add(
+        WorkerState(
+            pid=7, pid_started_at=0, boot_id="b", version="v", started_at=0, heartbeat_at=NOW - seconds_ago,
+            reading={"available": False},
+        )
+    )  # fmt: skip
+    session.flush()
+
+
+def test_pages_are_newest_first_and_know_how_many_there_are(session: Session) -> None:
+    for number in range(5):
+        _job(session, f"job {number}")
+    first, last = list_jobs(session, size=2), list_jobs(session, size=2, page=3)
+    assert [job.name for job in first.jobs] == ["job 4", "job 3"]
+    assert [job.name for job in last.jobs] == ["job 0"]
+    assert (first.total, first.last, last.number) == (5, 3, 3)
+    assert list_jobs(session, size=2, page=4).jobs == []
+
+
+def test_an_empty_queue_has_one_page(session: Session) -> None:
+    assert (list_jobs(session).jobs, list_jobs(session).last) == ([], 1)
+
+
+def test_answers_of_the_playground_are_listed_only_if_asked_for(session: Session) -> None:
+    _job(session, "answer", JobKind.PLAYGROUND)
+    _job(session, "training")
+    assert [job.name for job in list_jobs(session).jobs] == ["training"]
+    assert [job.name for job in list_jobs(session, kinds=[JobKind.PLAYGROUND]).jobs] == ["answer"]
+
+
+@pytest.mark.parametrize(("search", "found"), [("100%", ["100% done"]), ("_x", ["a_x"]), ("DONE", ["100% done"])])
+def test_search_takes_text_as_it_is(session: Session, search: str, found: list[str]) -> None:
+    for name in ("100% done", "1000 begun", "a_x", "abx"):
+        _job(session, name)
+    assert [job.name for job in list_jobs(session, search=search).jobs] == found
+
+
+def test_jobs_are_found_by_status(session: Session) -> None:
+    queue.request_cancel(session, _job(session, "gone"))
+    _job(session, "here")
+    assert [job.name for job in list_jobs(session, status=JobStatus.CANCELLED).jobs] == ["gone"]
+
+
+def test_the_queue_is_in_the_order_of_its_claims(session: Session) -> None:
+    for name, priority in (("a", 0), ("b", 3), ("c", 0)):
+        _job(session, name, priority=priority)
+    waiting = queued_jobs(session)
+    assert [job.name for job in waiting] == ["b", "a", "c"]
+    assert [queue_position(session, job) for job in waiting] == [1, 2, 3]
+    claimed, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    assert queue_position(session, claimed) is None
+    assert [queue_position(session, job) for job in queued_jobs(session)] == [1, 2]
+    found = active_job(session)
+    assert found is not None
+    assert found.name == "b"
+
+
+def test_worker_is_alive_while_its_heartbeat_is_fresh(session: Session) -> None:
+    nobody = {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None}
+    assert worker_view(session, NOW) == nobody
+    assert latest_reading(session, NOW) is None
+    _worker(session, seconds_ago=WORKER_ALIVE_SECONDS)
+    assert worker_view(session, NOW) == {
+        "alive": True, "pid": 7, "heartbeat_age_seconds": WORKER_ALIVE_SECONDS, "job_id": None,
+    }  # fmt: skip
+    assert latest_reading(session, NOW) == {"available": False}
+    later = NOW + 1
+    assert worker_view(session, later)["alive"] is False
+    assert latest_reading(session, later) is None, "a reading of a dead worker is no reading"
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_age(session: Session) -> None:
+    _worker(session, seconds_ago=-3600)
+    assert worker_view(session, NOW)["heartbeat_age_seconds"] == 0
+
+
+def test_the_worker_shows_its_job(session: Session) -> None:
+    _worker(session, seconds_ago=0)
+    job = _job(session, "mine")
+    queue.claim_next(session)
+    assert worker_view(session, NOW)["job_id"] == job.id

@@ -1,0 +1,332 @@
+"""The queue: who is next, who may move a job, and what each move leaves behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+from sqlmodel import Session, col, select
+
+from app.core.database import Database
+from app.core.errors import Conflict, NotFound
+from app.core.events.log import read_after
+from app.core.jobs import queue
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import add_imported
+
+CLAIM_ALL = """
+import sys
+from app.core.database import Database
+from app.core.jobs import queue
+import app.core.tables
+
+database = Database(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    with database.write() as session:
+        claimed = queue.claim_next(session)
+        if claimed is None:
+            break
+        print(claimed[0].id, claimed[0].fence, flush=True)
+"""
+# The moves that lead a new job into each state.
+PATHS: dict[JobStatus, list[JobStatus]] = {
+    JobStatus.QUEUED: [],
+    JobStatus.STARTING: [JobStatus.STARTING],
+    JobStatus.RUNNING: [JobStatus.STARTING, JobStatus.RUNNING],
+    JobStatus.STOPPING: [JobStatus.STARTING, JobStatus.RUNNING, JobStatus.STOPPING],
+    JobStatus.INTERRUPTED: [JobStatus.STARTING, JobStatus.INTERRUPTED],
+    JobStatus.COMPLETED: [JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED],
+    JobStatus.FAILED: [JobStatus.STARTING, JobStatus.FAILED],
+    JobStatus.CANCELLED: [JobStatus.CANCELLED],
+}
+
+
+def _job(session: Session, name: str = "job", **fields: Any) -> Job:
+    return queue.enqueue(session, Job(name=name, kind=JobKind.TRAIN, created_at=time.time(), **fields))
+
+
+def _job_in(session: Session, status: JobStatus) -> Job:
+    job = _job(session)
+    for step in PATHS[status]:
+        job = queue.advance(session, job, step)
+    return job
+
+
+def _claim_names(session: Session) -> list[str]:
+    names = []
+    while (claimed := queue.claim_next(session)) is not None:
+        names.append(claimed[0].name)
+    return names
+
+
+def _events(session: Session, job: Job) -> list[tuple[str, str]]:
+    session.flush()
+    return [(event.kind, event.data["status"]) for event in read_after(session, 0, job_id=job.id)]
+
+
+def test_every_state_has_its_moves_and_ended_ones_none() -> None:
+    assert set(TRANSITIONS) == set(JobStatus)
+    assert {status for status, to in TRANSITIONS.items() if not to} == ENDED
+    assert not ACTIVE & ENDED
+    for status in ACTIVE:  # whatever runs can end in every way, and can be lost
+        assert ENDED | {JobStatus.INTERRUPTED} <= TRANSITIONS[status]
+
+
+def test_jobs_are_claimed_in_order_of_priority_then_position(session: Session) -> None:
+    for name, priority in (("first", 0), ("second", 0), ("urgent", 5), ("third", 0)):
+        _job(session, name, priority=priority)
+    session.execute(text("UPDATE job SET position = 0.5 WHERE name = 'third'"))
+    assert _claim_names(session) == ["urgent", "third", "first", "second"]
+
+
+def test_a_claim_starts_an_attempt_and_clears_what_the_last_one_left(session: Session) -> None:
+    job = _job(session)
+    session.execute(text("UPDATE job SET phase = 'train', step = 7, eta_seconds = 3, error = '{}', finished_at = 1"))
+    claimed, attempt = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    assert claimed.id == job.id
+    assert (claimed.status, claimed.attempts, claimed.fence) == (JobStatus.STARTING, 1, 1)
+    assert (claimed.phase, claimed.step, claimed.eta_seconds, claimed.error, claimed.finished_at) == (
+        None, 0, None, None, None,
+    )  # fmt: skip
+    assert claimed.started_at == pytest.approx(time.time(), abs=5)
+    assert (attempt.job_id, attempt.number, attempt.fence) == (job.id, 1, 1)
+
+
+def test_nothing_is_claimed_from_an_empty_queue(session: Session) -> None:
+    assert queue.claim_next(session) is None
+    for status in JobStatus:
+        if status != JobStatus.QUEUED:
+            _job_in(session, status)
+    assert queue.claim_next(session) is None
+
+
+def test_a_job_waits_for_its_model_and_the_import_goes_first(session: Session) -> None:
+    model = add_imported(session, "coming", {"kind": "demo"})
+    _job(session, "needs the model", base_model_id=model.id, priority=50)
+    _job(session, "needs nothing")
+    assert _claim_names(session) == ["import coming", "needs nothing"]
+    model.status = ModelStatus.READY
+    assert _claim_names(session) == ["needs the model"]
+
+
+def test_many_processes_claim_no_job_twice(database: Database) -> None:
+    jobs = 240
+    with database.write() as session:
+        for number in range(jobs):
+            _job(session, f"job {number}")
+    command = [sys.executable, "-c", CLAIM_ALL, str(database.engine.url)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    claimers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    for claimer in claimers:
+        assert claimer.stdout.readline() == "ready\n"  # type: ignore[union-attr]
+    for claimer in claimers:
+        claimer.stdin.write("\n")  # type: ignore[union-attr]
+        claimer.stdin.flush()  # type: ignore[union-attr]
+    claims = [claimer.communicate(timeout=60)[0].splitlines() for claimer in claimers]
+    assert [claimer.returncode for claimer in claimers] == [0, 0, 0, 0]
+    assert sum(bool(mine) for mine in claims) >= 2, "one process took all: nothing was contended"
+    assert Counter(line for mine in claims for line in mine) == {f"{number} 1": 1 for number in range(1, jobs + 1)}
+    with database.read() as session:
+        assert len(session.exec(select(Attempt)).all()) == jobs
+
+
+def test_each_move_is_allowed_or_refused_as_the_table_says(session: Session) -> None:
+    for status in JobStatus:
+        for to in JobStatus:
+            job = _job_in(session, status)
+            if to in TRANSITIONS[status]:
+                assert queue.advance(session, job, to).status == to
+            else:
+                with pytest.raises(Conflict, match=f"is {status}; it cannot become {to}"):
+                    queue.advance(session, job, to)
+                assert queue.get_job(session, job.key).status == status
+
+
+def test_a_job_that_has_moved_on_is_not_moved_again(database: Database) -> None:
+    with database.write() as session:
+        _job(session)
+    with database.read() as session:
+        seen = queue.get_job(session, 1)
+    with database.write() as session:
+        queue.request_cancel(session, queue.get_job(session, 1))
+    with pytest.raises(Conflict, match="has moved on since it was read as queued"), database.write() as session:
+        queue.advance(session, seen, JobStatus.STARTING)
+    with database.read() as session:
+        assert queue.get_job(session, 1).status == JobStatus.CANCELLED
+
+
+def test_an_older_claim_cannot_write(database: Database) -> None:
+    """The job was lost and claimed again: what holds the first claim is refused, though the status is the same."""
+    with database.write() as session:
+        _job(session)
+        stale, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    with database.write() as session:
+        queue.interrupt(session, queue.get_job(session, 1))
+        again, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    assert (stale.status, stale.fence, again.status, again.fence) == ("starting", 1, "starting", 2)
+    with pytest.raises(Conflict, match="has moved on"), database.write() as session:
+        queue.advance(session, stale, JobStatus.RUNNING)
+    with database.write() as session:
+        queue.advance(session, again, JobStatus.RUNNING)
+
+
+def test_a_refused_move_leaves_no_event(database: Database) -> None:
+    with database.write() as session:
+        job = _job(session)
+    with database.write() as session:
+        session.execute(update(Job).where(col(Job.id) == job.id).values(fence=9))
+    with pytest.raises(Conflict), database.write() as session:
+        queue.advance(session, job, JobStatus.STARTING)
+    with database.read() as session:
+        assert _events(session, job) == [("status", "queued")]
+
+
+def test_each_move_leaves_an_event_and_the_last_one_says_finished(session: Session) -> None:
+    job = _job_in(session, JobStatus.COMPLETED)
+    expected = [("status", status) for status in ("queued", "starting", "running", "completed")]
+    assert _events(session, job) == [*expected, ("finished", "completed")]
+    claimed = _job(session)
+    queue.claim_next(session)
+    assert _events(session, claimed) == [("status", "queued"), ("status", "starting")]
+
+
+def test_an_event_carries_what_the_page_shows(session: Session) -> None:
+    job = queue.advance(session, _job(session, "mine"), JobStatus.STARTING)
+    error = {"kind": "out_of_memory", "message": "m", "advice": "a"}
+    queue.advance(session, job, JobStatus.FAILED, error=error, summary={"loss": 1})
+    session.flush()
+    finished = read_after(session, 0, job_id=job.id)[-1]
+    assert finished.data == {
+        "status": "failed", "name": "mine", "kind": "train", "error": error, "summary": {"loss": 1},
+    }  # fmt: skip
+
+
+def test_an_ended_job_has_an_end_and_no_eta(session: Session) -> None:
+    job = _job_in(session, JobStatus.RUNNING)
+    session.execute(text("UPDATE job SET eta_seconds = 9"))
+    job = queue.advance(session, queue.get_job(session, job.key), JobStatus.COMPLETED)
+    assert job.eta_seconds is None
+    assert job.finished_at == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.INTERRUPTED])
+def test_cancel_without_a_process_is_done_at_once(session: Session, status: JobStatus) -> None:
+    job = queue.request_cancel(session, _job_in(session, status))
+    assert (job.status, job.cancel_requested) == (JobStatus.CANCELLED, True)
+    assert _events(session, job)[-1] == ("finished", "cancelled")
+
+
+@pytest.mark.parametrize("status", sorted(ACTIVE))
+def test_cancel_with_a_process_asks_the_worker(session: Session, status: JobStatus) -> None:
+    """Cancelled means that the process was seen to end, so only the worker can say it."""
+    job = queue.request_cancel(session, _job_in(session, status))
+    assert (job.status, job.cancel_requested, job.save_requested) == (status, True, False)
+
+
+def test_cancel_with_save_asks_for_the_adapter(session: Session) -> None:
+    job = queue.request_cancel(session, _job_in(session, JobStatus.RUNNING), save=True)
+    assert (job.status, job.cancel_requested, job.save_requested) == (JobStatus.RUNNING, False, True)
+
+
+@pytest.mark.parametrize("status", sorted(ENDED))
+def test_cancel_of_an_ended_job_is_refused(session: Session, status: JobStatus) -> None:
+    with pytest.raises(Conflict, match=rf"has already ended \({status}\)"):
+        queue.request_cancel(session, _job_in(session, status))
+
+
+def test_a_lost_job_is_queued_again_at_its_place_until_it_was_lost_too_often(session: Session) -> None:
+    job = _job(session)
+    _job(session, "later")
+    for attempt in range(1, queue.MAX_ATTEMPTS):
+        claimed, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+        assert (claimed.id, claimed.attempts) == (job.id, attempt)
+        assert queue.interrupt(session, claimed).status == JobStatus.QUEUED
+    claimed, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    lost = queue.interrupt(session, claimed)
+    assert lost.status == JobStatus.FAILED
+    assert lost.error == {
+        "kind": "interrupted",
+        "message": f"Its process was lost {queue.MAX_ATTEMPTS} times.",
+        "advice": "Look at the log's last lines, then clone the job to try again.",
+    }
+    statuses = [status for kind, status in _events(session, job) if kind == "status"]
+    assert statuses == ["queued", *["starting", "interrupted", "queued"] * (queue.MAX_ATTEMPTS - 1), "starting",
+                        "interrupted", "failed"]  # fmt: skip
+
+
+def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(session: Session) -> None:
+    job = queue.request_cancel(session, _job_in(session, JobStatus.RUNNING))
+    assert queue.interrupt(session, job).status == JobStatus.CANCELLED
+
+
+def _with_import(session: Session) -> tuple[BaseModel, Job, Job]:
+    model = add_imported(session, "coming", {"kind": "demo"})
+    waiting = _job(session, "waits", base_model_id=model.id)
+    claimed, _ = queue.claim_next(session) or pytest.fail("the import was not claimed")
+    return model, claimed, waiting
+
+
+def test_a_failed_import_fails_its_model_and_the_jobs_that_wait(session: Session) -> None:
+    model, importing, waiting = _with_import(session)
+    other = _job(session, "needs nothing")
+    queue.advance(session, importing, JobStatus.FAILED, error={"kind": "x", "message": "disk full", "advice": None})
+    assert (model.status, model.error) == (ModelStatus.FAILED, "disk full")
+    waiting = queue.get_job(session, waiting.key)
+    assert waiting.status == JobStatus.FAILED
+    assert waiting.error == {
+        "kind": "model_import",
+        "message": "Base model coming is not available: disk full",
+        "advice": "Import the model again on the Models page, then clone this job.",
+    }
+    assert _events(session, waiting)[-1] == ("finished", "failed")
+    assert queue.get_job(session, other.key).status == JobStatus.QUEUED
+
+
+def test_a_cancelled_import_fails_the_jobs_that_wait(session: Session) -> None:
+    model, importing, waiting = _with_import(session)
+    queue.advance(session, importing, JobStatus.CANCELLED)
+    assert (model.status, model.error) == (ModelStatus.FAILED, "its import was cancelled")
+    assert queue.get_job(session, waiting.key).status == JobStatus.FAILED
+
+
+def test_an_import_that_is_lost_is_tried_again(session: Session) -> None:
+    model, importing, waiting = _with_import(session)
+    queue.interrupt(session, importing)
+    assert model.status == ModelStatus.IMPORTING
+    assert queue.get_job(session, waiting.key).status == JobStatus.QUEUED
+
+
+def test_a_failed_training_leaves_its_model_alone(session: Session, make_ready: Callable[[], BaseModel]) -> None:
+    model = make_ready()
+    job = queue.advance(session, _job(session, base_model_id=model.id), JobStatus.STARTING)
+    other = _job(session, base_model_id=model.id)
+    queue.advance(session, job, JobStatus.FAILED)
+    assert model.status == ModelStatus.READY
+    assert queue.get_job(session, other.key).status == JobStatus.QUEUED
+
+
+@pytest.fixture
+def make_ready(session: Session) -> Callable[[], BaseModel]:
+    def make() -> BaseModel:
+        model = BaseModel(name="ready", status=ModelStatus.READY, created_at=0)
+        session.add(model)
+        session.flush()
+        return model
+
+    return make
+
+
+@pytest.mark.parametrize("job_id", [0, -1, 1, 2**63 - 1, 2**63, 10**30])
+def test_there_is_no_such_job(session: Session, job_id: int) -> None:
+    with pytest.raises(NotFound, match=f"There is no job {job_id}"):
+        queue.get_job(session, job_id)

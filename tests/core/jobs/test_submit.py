@@ -1,0 +1,152 @@
+"""Nothing is queued unless the request fits what is registered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import Session, select
+
+from app.core.artifacts.models import Artifact
+from app.core.database import Database
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import add_file
+from app.core.errors import Conflict, InvalidInput
+from app.core.jobs.models import Job
+from app.core.jobs.spec import parse_spec
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.submit import submit_generation, submit_merge, submit_training
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.paths import DataFolder
+from tests.conftest import LINEAR_MODULES, write_dataset
+
+Registered = tuple[BaseModel, Dataset]
+
+
+def _submit(database: Database, name: str | None = None, **values: Any) -> Job:
+    spec = parse_spec({"base_model": "tiny", "dataset": "small", **values})
+    with database.write() as session:
+        return submit_training(session, spec, name)
+
+
+def _refused(database: Database, **values: Any) -> dict[str, tuple[str, str | None]]:
+    with pytest.raises(InvalidInput) as caught:
+        _submit(database, **values)
+    with database.read() as session:
+        assert session.exec(select(Job)).all() == [], "a refused request was queued"
+    return {fault.field: (fault.message, fault.advice) for fault in caught.value.faults}
+
+
+def _with_adapter(session: Session, job: Job) -> Job:
+    session.add(Artifact(job_id=job.key, kind="adapter", path="adapter", bytes=1, created_at=time.time()))
+    session.flush()
+    return job
+
+
+def test_a_job_keeps_its_whole_spec(database: Database, registered: Registered) -> None:
+    model, dataset = registered
+    job = _submit(database, r=4)
+    assert (job.status, job.kind, job.name) == (JobStatus.QUEUED, JobKind.TRAIN, "tiny on small")
+    assert (job.base_model_id, job.dataset_id, job.position) == (model.id, dataset.id, 1.0)
+    assert parse_spec(job.spec) == parse_spec({"base_model": "tiny", "dataset": "small", "r": 4})
+
+
+def test_a_name_is_text_and_nothing_else(database: Database, registered: Registered) -> None:
+    assert _submit(database, "../../etc/passwd").name == "../../etc/passwd"
+    assert _submit(database, "  ").name == "tiny on small"
+    assert _submit(database, "x" * 500).name == "x" * 200
+
+
+def test_model_and_dataset_are_also_found_by_id(database: Database, registered: Registered) -> None:
+    model, dataset = registered
+    job = _submit(database, base_model=str(model.id), dataset=str(dataset.id))
+    assert (job.base_model_id, job.dataset_id) == (model.id, dataset.id)
+
+
+def test_unknown_model_and_dataset_are_named_together(database: Database, registered: Registered) -> None:
+    faults = _refused(database, base_model="gone", dataset="lost")
+    assert faults == {
+        "base_model": ("unknown base model 'gone'", "Registered: tiny."),
+        "dataset": ("unknown dataset 'lost'", "Registered: small."),
+    }
+
+
+def test_with_nothing_registered_the_advice_says_so(database: Database) -> None:
+    faults = _refused(database)
+    assert {advice for _message, advice in faults.values()} == {"Registered: none yet."}
+
+
+def test_an_id_that_no_database_holds_is_unknown(database: Database, registered: Registered) -> None:
+    assert set(_refused(database, base_model="9" * 30, dataset="9" * 5000)) == {"base_model", "dataset"}
+
+
+def test_unknown_target_modules_show_the_models_own(database: Database, registered: Registered) -> None:
+    message, _ = _refused(database, target_modules=["q_proj", "query", "dense"])["target_modules"]
+    assert message == f"unknown query, dense; tiny has: {', '.join(LINEAR_MODULES)}"
+    assert set(_refused(database, target_modules=[])) == {"target_modules"}
+    assert _submit(database, target_modules=["q_proj", "v_proj"]).spec["target_modules"] == ["q_proj", "v_proj"]
+
+
+def test_semantic_faults_come_all_at_once(
+    database: Database, folder: DataFolder, registered: Registered, tmp_path: Path
+) -> None:
+    with database.write() as session:
+        add_file(session, folder, write_dataset(tmp_path / "one.jsonl", rows=1), "one")
+    assert set(_refused(database, dataset="one", target_modules=["query"])) == {"target_modules", "eval_fraction"}
+    assert _submit(database, dataset="one", eval_fraction=0).status == JobStatus.QUEUED
+
+
+def test_a_model_that_is_being_imported_can_be_queued_on(database: Database, registered: Registered) -> None:
+    with database.write() as session:
+        session.add(BaseModel(name="coming", created_at=0))
+    assert _submit(database, base_model="coming", target_modules=["anything"]).status == JobStatus.QUEUED
+
+
+def test_a_model_whose_import_failed_cannot(database: Database, registered: Registered) -> None:
+    with database.write() as session:
+        session.add(BaseModel(name="broken", status=ModelStatus.FAILED, error="disk full", created_at=0))
+    message, _ = _refused(database, base_model="broken")["base_model"]
+    assert message == "broken could not be imported: disk full"
+
+
+def test_merge_needs_a_training_job_with_an_adapter(database: Database, make_job: Callable[..., Job]) -> None:
+    job = make_job("mine")
+    with database.write() as session:
+        with pytest.raises(InvalidInput, match="dtype: 'int8' is not one of bf16, fp16, fp32"):
+            submit_merge(session, job, "int8")
+        with pytest.raises(Conflict, match=f"Job {job.id} \\(queued\\) has no adapter"):
+            submit_merge(session, job)
+        merge = submit_merge(session, _with_adapter(session, job), "fp32")
+        with pytest.raises(Conflict, match="is a merge job; only a training job has an adapter"):
+            submit_merge(session, merge)
+    assert (merge.kind, merge.name, merge.source_job_id) == (JobKind.MERGE, "merge mine", job.id)
+    assert (merge.base_model_id, merge.spec) == (job.base_model_id, {"job": job.id, "dtype": "fp32"})
+
+
+def test_an_answer_needs_a_prompt_and_bounds(database: Database, make_job: Callable[..., Job]) -> None:
+    job = make_job("mine")
+    with database.write() as session:
+        for prompt, tokens, field in (("", 9, "prompt"), (" \n", 9, "prompt"), ("x", 0, "max_new_tokens"),
+                                      ("x", 4097, "max_new_tokens")):  # fmt: skip
+            with pytest.raises(InvalidInput) as caught:
+                submit_generation(session, job, prompt, base=True, max_new_tokens=tokens)
+            assert caught.value.faults[0].field == field
+        with pytest.raises(Conflict, match="has no adapter"):
+            submit_generation(session, job, "x", base=False, max_new_tokens=9)
+        answer = submit_generation(session, job, "x", base=True, max_new_tokens=9)
+        assert submit_generation(session, _with_adapter(session, job), "x", base=False, max_new_tokens=9).id
+    assert (answer.kind, answer.source_job_id, answer.base_model_id) == (JobKind.PLAYGROUND, job.id, job.base_model_id)
+    assert answer.spec == {"job": job.id, "prompt": "x", "base": True, "max_new_tokens": 9}
+
+
+def test_someone_who_waits_for_an_answer_goes_before_trainings(
+    database: Database, make_job: Callable[..., Job]
+) -> None:
+    job = make_job()
+    with database.write() as session:
+        answer = submit_generation(session, job, "x", base=True, max_new_tokens=9)
+        merge = submit_merge(session, _with_adapter(session, job))
+    assert answer.priority > merge.priority > job.priority

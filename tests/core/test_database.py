@@ -1,0 +1,269 @@
+"""The database keeps what was committed: pragmas, transactions, migrations, backups."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pysqlite3.dbapi2 as sqlite
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+import app.core.tables  # noqa: F401 - fills the metadata
+from app.core import database as database_module
+from app.core.database import Database, wal_is_safe
+from app.core.errors import DatabaseTooNew
+from app.core.events import log
+from app.core.events.types import EventKind
+from app.core.jobs.models import Job
+from app.core.jobs.status import JobKind
+from app.core.paths import DataFolder, bundled
+from app.core.table import Table
+
+NEXT_MIGRATION = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+def upgrade():
+    op.create_table("extra", sa.Column("id", sa.Integer(), primary_key=True))
+    {more}
+"""
+
+
+def _pragmas(database: Database) -> dict[str, object]:
+    with database.engine.connect() as connection:
+        names = ("journal_mode", "foreign_keys", "busy_timeout", "synchronous")
+        return {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names}
+
+
+def _revision(database: Database) -> str:
+    with database.engine.connect() as connection:
+        return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+
+
+def _tables(database: Database) -> set[str]:
+    with database.engine.connect() as connection:
+        return set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+
+
+@pytest.fixture
+def next_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Make this code believe that it is the next version, with one more migration."""
+
+    def install(more: str = "pass") -> None:
+        shutil.copytree(bundled("migrations"), tmp_path / "migrations", dirs_exist_ok=True)
+        (tmp_path / "migrations" / "versions" / "0002_extra.py").write_text(NEXT_MIGRATION.format(more=more))
+        monkeypatch.setattr(database_module, "bundled", lambda name: tmp_path / name)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 3), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 53, 4), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_wal_is_safe_only_where_the_wal_reset_bug_is_fixed(version: tuple[int, ...], safe: bool) -> None:
+    assert wal_is_safe(version) is safe
+
+
+def test_every_connection_has_its_pragmas(database: Database) -> None:
+    journal = "wal" if wal_is_safe(sqlite.sqlite_version_info) else "truncate"
+    expected = {"journal_mode": journal, "foreign_keys": 1, "busy_timeout": 5000, "synchronous": 2}
+    with database.engine.connect(), database.engine.connect():  # a third connection is opened, not reused
+        assert _pragmas(database) == expected
+
+
+def test_an_affected_sqlite_keeps_a_rollback_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "wal_is_safe", lambda _version: False)
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    assert _pragmas(database)["journal_mode"] == "truncate"
+    database.engine.dispose()
+
+
+def test_migrated_schema_equals_the_tables(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "render_as_batch": True})
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_tables_are_created_as_the_metadata_says(database: Database, tmp_path: Path) -> None:
+    """What alembic does not compare: AUTOINCREMENT, WITHOUT ROWID and the checks of enum columns."""
+    bare = Database(f"sqlite:///{tmp_path / 'bare.db'}")
+    Table.metadata.create_all(bare.engine)
+
+    def statements(database: Database) -> dict[str, str]:
+        query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+        with database.engine.connect() as connection:
+            return {name: re.sub(r'[\s"]', "", sql) for name, sql in connection.execute(text(query))}
+
+    migrated, made = statements(database), statements(bare)
+    bare.engine.dispose()
+    assert migrated.keys() == made.keys()
+    for name, sql in made.items():
+        assert sorted(migrated[name]) == sorted(sql), name  # constraints may stand in another order
+
+
+def test_database_is_readable_by_its_owner_only(database: Database) -> None:
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+
+
+def test_migrating_again_changes_nothing_and_backs_nothing_up(database: Database, folder: DataFolder) -> None:
+    database.migrate(folder.backups)
+    assert list(folder.backups.iterdir()) == []
+
+
+def test_an_older_database_is_backed_up_before_its_upgrade(
+    database: Database, folder: DataFolder, next_version: Callable[[], None]
+) -> None:
+    with database.write() as session:
+        log.append(session, EventKind.LOG, {"lines": ["kept"]})
+    next_version()
+    database.migrate(folder.backups)
+    assert _revision(database) == "0002"
+    assert "extra" in _tables(database)
+    (backup,) = folder.backups.iterdir()
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    old = Database(f"sqlite:///{backup}")
+    assert _revision(old) == "0001"
+    with old.read() as session:
+        assert [event.data for event in log.read_after(session, 0)] == [{"lines": ["kept"]}]
+    old.engine.dispose()
+
+
+def test_web_and_worker_may_upgrade_in_the_same_second(
+    database: Database, folder: DataFolder, next_version: Callable[[], None]
+) -> None:
+    next_version()
+    ready, failures = threading.Barrier(2), []
+
+    def start() -> None:
+        own = Database(str(database.engine.url))
+        ready.wait()
+        try:
+            own.migrate(folder.backups)
+        except Exception as error:  # noqa: BLE001 - shown by the assertion
+            failures.append(error)
+        own.engine.dispose()
+
+    _in_threads(start, start)
+    assert failures == []
+    assert _revision(database) == "0002"
+
+
+def test_a_failed_migration_leaves_the_older_schema_whole(
+    database: Database, folder: DataFolder, next_version: Callable[[str], None]
+) -> None:
+    next_version("op.execute('SELECT * FROM no_such_table')")
+    with pytest.raises(OperationalError):
+        database.migrate(folder.backups)
+    assert _revision(database) == "0001"
+    assert "extra" not in _tables(database)
+    assert len(list(folder.backups.iterdir())) == 1
+
+
+def test_a_newer_database_is_refused_untouched(
+    database: Database, folder: DataFolder, next_version: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_version()
+    database.migrate(folder.backups)
+    monkeypatch.undo()
+    before = len(list(folder.backups.iterdir()))
+    with pytest.raises(DatabaseTooNew, match="has schema 0002; this version knows 0001") as caught:
+        database.migrate(folder.backups)
+    assert "restore a backup" in str(caught.value.advice)
+    assert _revision(database) == "0002"
+    assert len(list(folder.backups.iterdir())) == before
+
+
+def test_a_failed_write_changes_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as session:
+        log.append(session, EventKind.LOG, {"lines": ["one"]})
+        session.flush()
+        log.append(session, EventKind.LOG, {"lines": ["two"]})
+        raise RuntimeError
+    with database.read() as session:
+        assert log.latest_id(session) == 0
+
+
+def test_foreign_keys_hold(database: Database) -> None:
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.add(Job(name="x", kind=JobKind.TRAIN, base_model_id=99, created_at=0))
+
+
+def test_enum_columns_hold_values_and_refuse_others(database: Database) -> None:
+    with database.write() as session:
+        session.add(Job(name="x", kind=JobKind.TRAIN, created_at=0))
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT kind, status FROM job")).one() == ("train", "queued")
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(text("UPDATE job SET status = 'QUEUED'"))
+
+
+def test_a_second_writer_waits_for_the_first(database: Database) -> None:
+    """Read, then write: without the lock from the first statement on, one of the two would be lost."""
+    inside = threading.Event()
+
+    def add(pause_seconds: float) -> None:
+        with database.write() as session:
+            last = log.latest_id(session)
+            inside.set()
+            time.sleep(pause_seconds)
+            log.append(session, EventKind.LOG, {"seen": last})
+
+    first = threading.Thread(target=add, args=(0.3,))
+    first.start()
+    inside.wait()
+    add(0.0)
+    first.join()
+    with database.read() as session:
+        assert [event.data["seen"] for event in log.read_after(session, 0)] == [0, 1]
+
+
+def test_a_reader_sees_one_snapshot_while_others_write(database: Database) -> None:
+    with database.read() as reader:
+        assert log.latest_id(reader) == 0
+        with database.write() as writer:
+            log.append(writer, EventKind.LOG, {"lines": []})
+        assert log.latest_id(reader) == 0
+    with database.read() as reader:
+        assert log.latest_id(reader) == 1
+
+
+def test_the_upgrade_is_logged_with_its_backup(
+    database: Database, folder: DataFolder, next_version: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    next_version()
+    with caplog.at_level(logging.INFO, logger="app.core.database"):
+        database.migrate(folder.backups)
+    (backup,) = folder.backups.iterdir()
+    assert str(backup) in caplog.text
+
+
+def _in_threads(*targets: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=target) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
