@@ -4,7 +4,7 @@
 const GIB = 2 ** 30;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = (value) => (value == null ? "n/a" : Number(value.toPrecision(4)).toString());
-const gib = (value) => (value == null ? "n/a" : `${(value / GIB).toFixed(2)} GiB`);
+const gib = (value) => (value == null ? "n/a" : `${value.toFixed(2)} GiB`);
 
 /** Sorted x with columns beside it; a point at a known x replaces what it names. */
 class Table {
@@ -67,7 +67,7 @@ class Chart {
     this.plot = new uPlot({
       width: this.width(), height: 220, legend: { show: false }, padding: [8, 12, 0, 0],
       scales: { x: { time: false }, y: { range: (_plot, low, high) => this.range(low, high) } },
-      axes: [{ ...axis, size: 34, values: this.xValues }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map(yValues) }],
+      axes: [{ ...axis, size: 34, ...this.xAxis(), values: (_plot, ticks) => ticks.map((tick) => this.xTick(tick)) }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map(yValues) }],
       series: [{}, ...series.map(({ column, label, ...style }) => ({ ...style, label }))],
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 6 } },
       hooks: {
@@ -165,9 +165,9 @@ class Chart {
 }
 
 class LossChart extends Chart {
-  xLabel = "step";
-  xText = (x) => `step ${x}`;
-  format = short;
+  get xLabel() { return "step"; }
+  xText(x) { return `step ${x}`; }
+  format(value) { return short(value); }
 
   load({ loss, eval_loss }) {
     this.table = new Table(["loss", "eval_loss"]);
@@ -195,7 +195,8 @@ class LossChart extends Chart {
     };
   }
 
-  xValues = (_plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? String(tick) : ""));
+  xAxis() { return { space: 60 }; }
+  xTick(tick) { return Number.isInteger(tick) ? String(tick) : ""; }
 
   column(name) {
     return name === "smoothed" ? smooth(this.table.x, this.table.columns.loss, Number(this.slider.value)) : super.column(name);
@@ -213,9 +214,9 @@ class LossChart extends Chart {
 const MEMORY = ["vram_used_bytes", "process_vram_bytes", "vram_total_bytes", "ram_used_bytes", "child_rss_bytes", "ram_total_bytes"];
 
 class MemoryChart extends Chart {
-  xLabel = "time";
-  xText = (x) => new Date(x * 1000).toLocaleTimeString();
-  format = gib;
+  get xLabel() { return "time"; }
+  xText(x) { return new Date(x * 1000).toLocaleTimeString(); }
+  format(value) { return gib(value); }
 
   load(columns) {
     this.table = new Table(MEMORY);
@@ -234,14 +235,16 @@ class MemoryChart extends Chart {
     const series = this.onDevice
       ? [line("vram_used_bytes", "VRAM used, whole device", used), line("process_vram_bytes", "VRAM of this job's process", mine, { dash: [8, 3] }), line("vram_total_bytes", "VRAM total", cap, { width: 1.5, dash: [2, 4], points: { show: false } })]
       : [line("ram_used_bytes", "host RAM used", used), line("child_rss_bytes", "resident memory of this job's process", mine, { dash: [8, 3] }), line("ram_total_bytes", "host RAM total", cap, { width: 1.5, dash: [2, 4], points: { show: false } })];
-    return { series, yValues: (value) => `${Number((value / GIB).toPrecision(3))} GiB` };
+    return { series, yValues: (value) => `${Number(value.toPrecision(3))} GiB` };
   }
 
-  range(_low, high) { return high == null ? [0, GIB] : [0, high * 1.05]; }
+  range(_low, high) { return high == null ? [0, 1] : [0, high * 1.05]; }
 
-  xValues = (_plot, ticks) => {
-    return ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
-  };
+  xAxis() { return { space: 80, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] }; }
+  xTick(tick) { return new Date(tick * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }); }
+
+  /** In GiB, so that the axis has round numbers. */
+  column(name) { return super.column(name).map((value) => (value == null ? null : value / GIB)); }
 
   /** Of several devices, the one that the job's process is on (as app/web/charts.py chooses). */
   on(kind, { time, data }) {

@@ -86,7 +86,8 @@ def _build_field(
     extra = info.json_schema_extra
     group = str(extra["group"]) if isinstance(extra, dict) else "advanced"
     numeric = bool({int, float} & set(_types(info)))
-    return FormField(name, info.title or name, info.description or "", group, shown, choices, numeric, errors)
+    help_text = (info.description or "").replace("`", "")
+    return FormField(name, info.title or name, help_text, group, shown, choices, numeric, errors)
 
 
 def _choices(info: FieldInfo) -> dict[str, str] | None:

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from app.core.datasets.store import list_datasets
 from app.core.demo import demo_spec
 from app.core.errors import Fault, InvalidInput
+from app.core.events.log import latest_id
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs as query_jobs
 from app.core.jobs.status import JobKind, JobStatus
@@ -40,7 +41,8 @@ def list_jobs(
     """All jobs, newest first, filtered by status and part of the name."""
     chosen = JobStatus(status) if status in set(JobStatus) else None
     found = query_jobs(session, status=chosen, search=q.strip(), page=page)
-    context = {"found": found, "status": chosen, "q": q.strip(), "statuses": list(JobStatus)}
+    after = latest_id(session)
+    context = {"found": found, "status": chosen, "q": q.strip(), "statuses": list(JobStatus), "after": after}
     return render_region(request, "jobs/_list.html", "jobs/list.html", context)
 
 
