@@ -67,9 +67,12 @@ def _cgroup_cpus() -> int:
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a local folder; never code from it. Raises: ModelLoadError."""
     try:
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _load_error("tokenizer", path, error) from error
+    for how_it_was_loaded in ("is_local", "local_files_only"):  # would be saved with it
+        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    return tokenizer
 
 
 def load_base_model(path: str | Path, hardware: Hardware) -> Any:
@@ -82,7 +85,6 @@ def load_base_model(path: str | Path, hardware: Hardware) -> Any:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise _load_error("model", path, error) from error
-    model.config.use_cache = False
     return model.to(hardware.device)
 
 

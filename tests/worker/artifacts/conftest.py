@@ -1,0 +1,43 @@
+"""An adapter of the tiny model, trained once for all merge tests."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.worker.tiny import make_context, save_tiny_model, train_payload, write_rows
+from worker.training.train import run_training
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Folders of a base model named `tiny` and of an adapter for it; read only."""
+
+    model: Path
+    adapter: Path
+
+
+def _train(folder: Path, *, tied: bool) -> Trained:
+    torch.set_num_threads(1)
+    model = save_tiny_model(folder / "model", tied=tied)
+    payload = train_payload(model, write_rows(folder / "rows.jsonl"), max_steps=30, r=16, learning_rate=2e-2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+        run_training(make_context(folder / "job", "train", payload))
+    return Trained(model, folder / "job" / "adapter")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """With tied embeddings."""
+    return _train(tmp_path_factory.mktemp("tied"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def trained_untied(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """With a head of its own."""
+    return _train(tmp_path_factory.mktemp("untied"), tied=False)

@@ -1,0 +1,230 @@
+"""Merged models, loaded from disk by plain transformers, against base and adapter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from app.core.errors import JobCancelled, MergeError
+from tests.worker.artifacts.conftest import Trained
+from tests.worker.tiny import make_context, read_records
+from worker.artifacts import merge as subject
+from worker.artifacts.merge import mend_generation_config, run_merge
+from worker.context import JobContext, StopRequest
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+]
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+IDS = torch.arange(3, 120).reshape(3, 39)
+
+
+def merge_job(trained: Trained, folder: Path, dtype: str = "bf16", name: str = "tiny") -> JobContext:
+    payload = {
+        "base_model": {"name": name, "path": str(trained.model)},
+        "adapter_path": str(trained.adapter),
+        "adapter_job_id": 1,
+        "dtype": dtype,
+    }
+    return make_context(folder / "job", "merge", payload)
+
+
+def tuned_logits(trained: Trained) -> torch.Tensor:
+    base = AutoModelForCausalLM.from_pretrained(trained.model)
+    model = PeftModel.from_pretrained(base, str(trained.adapter)).eval()
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=IDS).logits
+    return logits
+
+
+def merged_logits(folder: Path) -> torch.Tensor:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=IDS).logits
+    return logits
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("bf16", 8), ("fp16", 11), ("fp32", 23)])
+def test_logits_equal_base_and_adapter_within_rounding(dtype: str, bits: int, trained: Trained, tmp_path: Path) -> None:
+    context = merge_job(trained, tmp_path, dtype)
+    run_merge(context)
+    expected, merged = tuned_logits(trained), merged_logits(context.folder / "merged")
+    base: Any = AutoModelForCausalLM.from_pretrained(trained.model).eval()
+    effect = (base(input_ids=IDS).logits.detach() - expected).abs().max()
+    error = (expected - merged).abs().max()
+    assert error <= 8 * 2.0**-bits * expected.abs().max()
+    assert error < effect / 10, "the adapter's own effect must stand out from the rounding"
+
+
+def test_weights_are_added_in_fp32_and_rounded_once(trained: Trained, tmp_path: Path) -> None:
+    """W + (alpha / r) · B · A, in plain torch. Source: https://arxiv.org/abs/2106.09685."""
+    context = merge_job(trained, tmp_path)
+    run_merge(context)
+    base, adapter = (
+        load_file(trained.model / "model.safetensors"),
+        load_file(trained.adapter / "adapter_model.safetensors"),
+    )
+    merged = load_file(context.folder / "merged" / "model.safetensors")
+    config = json.loads((trained.adapter / "adapter_config.json").read_text())
+    assert set(merged) == set(base)
+    changed = 0
+    for name, weight in base.items():
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{stem}.lora_A.weight" in adapter:
+            scale = config["lora_alpha"] / config["r"]
+            weight = weight + scale * adapter[f"{stem}.lora_B.weight"] @ adapter[f"{stem}.lora_A.weight"]
+            changed += 1
+        torch.testing.assert_close(merged[name].float(), weight, rtol=2.0**-8, atol=1e-6)
+        assert (merged[name] != weight.bfloat16()).float().mean() < 0.01
+    assert changed == 14
+
+
+def test_folder_holds_all_that_a_program_needs(trained: Trained, tmp_path: Path) -> None:
+    context = merge_job(trained, tmp_path)
+    run_merge(context)
+    merged = context.folder / "merged"
+    assert (
+        AutoTokenizer.from_pretrained(merged).chat_template
+        == AutoTokenizer.from_pretrained(trained.model).chat_template
+    )
+    assert GenerationConfig.from_pretrained(merged).eos_token_id == 2
+    config = json.loads((merged / "config.json").read_text())
+    assert (config["dtype"], config["use_cache"], config["tie_word_embeddings"]) == ("bfloat16", True, True)
+    meta = json.loads((merged / "meta.json").read_text())
+    assert {file["path"] for file in meta["files"]} == {f.name for f in merged.iterdir()} - {"meta.json"}
+    assert meta["certificate"]["passed"]
+    for file in merged.iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes(), file.name
+
+
+def test_vocabulary_keeps_its_size_and_tied_embeddings_stay_tied(trained: Trained, tmp_path: Path) -> None:
+    context = merge_job(trained, tmp_path)
+    run_merge(context)
+    base = load_file(trained.model / "model.safetensors")
+    merged = load_file(context.folder / "merged" / "model.safetensors")
+    assert merged["model.embed_tokens.weight"].shape == base["model.embed_tokens.weight"].shape
+    assert "lm_head.weight" not in merged
+    model: Any = AutoModelForCausalLM.from_pretrained(context.folder / "merged")
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_untied_head_stays_its_own(trained_untied: Trained, tmp_path: Path) -> None:
+    context = merge_job(trained_untied, tmp_path)
+    run_merge(context)
+    merged = load_file(context.folder / "merged" / "model.safetensors")
+    assert not torch.equal(merged["lm_head.weight"], merged["model.embed_tokens.weight"])
+    assert (tuned_logits(trained_untied) - merged_logits(context.folder / "merged")).abs().max() < 0.05
+
+
+def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> None:
+    context = merge_job(trained, tmp_path)
+    summary = run_merge(context)
+    records = read_records(context)
+    assert [r.data["phase"] for r in records if r.kind == "phase"] == ["load", "merge", "save", "verify"]
+    assert [(r.step, r.data["max_steps"]) for r in records if r.kind == "progress"] == [(n, 4) for n in range(5)]
+    (artifact,) = [r.data for r in records if r.kind == "artifact"]
+    certificate = artifact["certificate"]
+    assert (artifact["kind"], artifact["path"]) == ("merged", "merged")
+    assert certificate == summary["certificate"]
+    assert (certificate["passed"], certificate["greedy_tokens_equal"], certificate["dtype"]) == (True, True, "bfloat16")
+    assert 0 < certificate["mean_logit_difference"] < certificate["max_logit_difference"] < 0.05
+    assert (certificate["vocabulary_size"], certificate["compared_tokens"] > 24) == (351, True)
+
+
+@pytest.mark.parametrize("fault", ["not merged", "another tensor lost", "vocabulary cut"])
+def test_what_differs_on_disk_is_never_published(
+    fault: str, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = subject.save_model
+
+    def save_wrongly(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
+        if fault == "not merged":
+            model = AutoModelForCausalLM.from_pretrained(trained.model)
+        elif fault == "another tensor lost":
+            model.model.layers[1].mlp.down_proj.weight.data.zero_()
+        else:
+            model.resize_token_embeddings(343)
+        save(model, tokenizer, folder, dtype)
+
+    monkeypatch.setattr(subject, "save_model", save_wrongly)
+    context = merge_job(trained, tmp_path)
+    with pytest.raises(MergeError) as caught:
+        run_merge(context)
+    assert ("343 words" if fault == "vocabulary cut" else "differs from base and adapter") in caught.value.message
+    assert not [path for path in context.folder.iterdir() if path.is_dir()]
+    assert not [r for r in read_records(context) if r.kind == "artifact"]
+
+
+def test_merge_that_loses_the_adapter_is_caught_in_memory(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peft.tuners.lora.layer.Linear.merge", lambda *_args, **_kwargs: None)
+    with pytest.raises(MergeError, match="in memory differs"):
+        run_merge(merge_job(trained, tmp_path))
+
+
+@pytest.mark.parametrize("phase", ["load", "merge", "save", "verify"])
+def test_cancel_leaves_nothing(phase: str, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = merge_job(trained, tmp_path)
+    enter = context.spool.phase
+
+    def cancel_in_phase(name: str) -> None:
+        enter(name)
+        if name == phase:
+            context.stop_request = StopRequest.CANCEL
+
+    monkeypatch.setattr(context.spool, "phase", cancel_in_phase)
+    with pytest.raises(JobCancelled):
+        run_merge(context)
+    assert not [path for path in context.folder.iterdir() if path.is_dir()]
+
+
+def test_adapter_that_was_altered_is_refused(trained: Trained, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained.adapter, tmp_path / "adapter"))
+    weights = copy / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(MergeError, match=r"adapter_model\.safetensors is not as it was saved"):
+        run_merge(merge_job(Trained(trained.model, copy), tmp_path))
+
+
+def test_adapter_of_another_base_is_refused(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(MergeError, match="trained on tiny, not on other"):
+        run_merge(merge_job(trained, tmp_path, name="other"))
+
+
+def test_incomplete_adapter_is_refused(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(MergeError, match="not a complete adapter"):
+        run_merge(merge_job(Trained(trained.model, tmp_path), tmp_path))
+
+
+def test_weight_beyond_fp16_is_named(trained: Trained, tmp_path: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(trained.model)
+    model.model.layers[0].mlp.up_proj.weight.data[0, 0] = 1e6
+    model.save_pretrained(tmp_path / "large")
+    with pytest.raises(MergeError, match=r"up_proj.* do not fit into torch.float16"):
+        run_merge(merge_job(Trained(tmp_path / "large", trained.adapter), tmp_path, "fp16"))
+
+
+def test_sampling_settings_without_sampling_are_mended() -> None:
+    config = GenerationConfig(temperature=0.6, top_p=0.9, do_sample=False)
+    mend_generation_config(config, [2, 5])
+    config.validate(strict=True)
+    assert (config.do_sample, config.temperature, config.eos_token_id) == (True, 0.6, [2, 5])
+
+
+def test_valid_generation_config_keeps_its_choice() -> None:
+    config = GenerationConfig(max_new_tokens=5)
+    mend_generation_config(config, [2])
+    assert (bool(config.do_sample), config.eos_token_id) == (False, 2)

@@ -1,0 +1,164 @@
+"""Which tokens are learned."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.errors import DatasetFormatError
+from tests.worker.tiny import ROWS, make_tokenizer, write_rows
+from worker.training.data import (
+    IGNORED_LABEL,
+    EncodedRow,
+    TemplateMismatch,
+    encode_row,
+    ensure_chat_template,
+    read_rows,
+    split_rows,
+)
+
+pytestmark = pytest.mark.model
+
+TWO_TURNS = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "What is box 1?"},
+    {"role": "assistant", "content": "Box 1 is red."},
+    {"role": "user", "content": "And box 2?"},
+    {"role": "assistant", "content": "Box 2 is blue."},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer()
+
+
+def learned_text(tokenizer: Any, row: EncodedRow) -> str:
+    return str(tokenizer.decode([label for label in row.labels if label != IGNORED_LABEL]))
+
+
+def test_every_answer_is_learned_with_its_end_of_turn_and_nothing_else(tokenizer: Any) -> None:
+    row = encode_row(tokenizer, TWO_TURNS, 1000)
+    assert learned_text(tokenizer, row) == "Box 1 is red.<|im_end|>Box 2 is blue.<|im_end|>"
+
+
+def test_end_of_turn_is_learned_although_it_is_the_padding_token(tokenizer: Any) -> None:
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    row = encode_row(tokenizer, ROWS[0], 1000)
+    assert row.labels.count(tokenizer.eos_token_id) == 1
+    assert row.input_ids.count(tokenizer.eos_token_id) == 3  # system and user turns end too, unlearned
+
+
+def test_ids_are_those_of_the_whole_rendering(tokenizer: Any) -> None:
+    text = tokenizer.apply_chat_template(TWO_TURNS, tokenize=False)
+    assert encode_row(tokenizer, TWO_TURNS, 1000).input_ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_labels_equal_ids_where_they_are_learned(tokenizer: Any) -> None:
+    row = encode_row(tokenizer, TWO_TURNS, 1000)
+    assert all(label in (IGNORED_LABEL, token) for label, token in zip(row.labels, row.input_ids, strict=True))
+    assert row.trained_tokens == sum(label != IGNORED_LABEL for label in row.labels) > 0
+
+
+def test_a_turn_after_the_last_answer_is_left_out(tokenizer: Any) -> None:
+    asked_again = [*TWO_TURNS, {"role": "user", "content": "And box 3?"}]
+    assert encode_row(tokenizer, asked_again, 1000) == encode_row(tokenizer, TWO_TURNS, 1000)
+
+
+def test_cut_from_the_end(tokenizer: Any) -> None:
+    whole, cut = encode_row(tokenizer, TWO_TURNS, 1000), encode_row(tokenizer, TWO_TURNS, 40)
+    assert cut.input_ids == whole.input_ids[:40]
+    assert cut.labels == whole.labels[:40]
+    assert (cut.truncated, whole.truncated) == (True, False)
+    assert cut.total_tokens == len(whole.input_ids)
+
+
+def test_answer_beyond_max_length_leaves_nothing_to_learn(tokenizer: Any) -> None:
+    assert encode_row(tokenizer, ROWS[0], 10).trained_tokens == 0
+
+
+def test_answer_that_starts_with_newlines_is_learned_as_it_is_generated(tokenizer: Any) -> None:
+    """The template's last newline and the answer's first are one token where they are tokenized together."""
+    chat = [{"role": "user", "content": "Box 1?"}, {"role": "assistant", "content": "\n\nBox 1 is red."}]
+    prompt = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    whole_ids = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False), add_special_tokens=False)["input_ids"]
+    assert whole_ids[: len(prompt_ids)] != prompt_ids, "the test needs a tokenizer that merges newlines"
+    row = encode_row(tokenizer, chat, 1000)
+    assert row.input_ids[: len(prompt_ids)] == prompt_ids
+    assert learned_text(tokenizer, row) == "\n\nBox 1 is red.<|im_end|>"
+    assert tokenizer.decode(row.input_ids) == tokenizer.decode(whole_ids)
+
+
+def test_template_that_rewrites_earlier_turns_is_refused() -> None:
+    """As templates do that drop the reasoning of all answers but the last."""
+    rewriting = make_tokenizer(
+        chat_template="{% for m in messages %}{{ m['role'] }}:{{ m['content'] if loop.last else 'gone' }}<|im_end|>"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    with pytest.raises(TemplateMismatch, match="renders a turn differently"):
+        encode_row(rewriting, TWO_TURNS, 1000)
+
+
+def test_template_that_raises_is_refused_with_its_own_words() -> None:
+    strict = make_tokenizer(chat_template="{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(TemplateMismatch, match="roles must alternate"):
+        encode_row(strict, TWO_TURNS, 1000)
+
+
+def test_row_without_an_answer_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(TemplateMismatch, match="no assistant message"):
+        encode_row(tokenizer, TWO_TURNS[:2], 1000)
+
+
+def test_chatml_stands_in_for_a_missing_template_and_ends_with_the_models_own_token() -> None:
+    bare = make_tokenizer(chat_template=None)
+    bare.eos_token = "<|endoftext|>"
+    assert ensure_chat_template(bare)
+    assert learned_text(bare, encode_row(bare, ROWS[0], 1000)) == "Box 0 is red.<|im_end|><|endoftext|>"
+
+
+def test_a_template_that_exists_is_kept(tokenizer: Any) -> None:
+    before = tokenizer.chat_template
+    assert not ensure_chat_template(tokenizer)
+    assert tokenizer.chat_template == before
+
+
+def test_split_is_the_same_for_the_same_seed_and_loses_no_row() -> None:
+    train, held_out = split_rows(100, 0.1, seed=7)
+    assert (train, held_out) == split_rows(100, 0.1, seed=7)
+    assert held_out != split_rows(100, 0.1, seed=8)[1]
+    assert len(held_out) == 10
+    assert sorted(train + held_out) == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "held_out"), [(2, 0.05, 1), (1, 0.5, 0), (50, 0.0, 0), (2, 0.5, 1), (3, 0.5, 2)]
+)
+def test_split_of_few_rows(count: int, fraction: float, held_out: int) -> None:
+    train, evaluation = split_rows(count, fraction, seed=0)
+    assert (len(train), len(evaluation)) == (count - held_out, held_out)
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    assert list(read_rows(write_rows(tmp_path / "rows.jsonl"))) == ROWS
+
+
+def test_dataset_that_changed_is_refused(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(list(read_rows(path, digest))) == len(ROWS)
+    path.write_text(path.read_text().replace("red", "rod", 1))
+    with pytest.raises(DatasetFormatError, match="has changed since the job was queued"):
+        list(read_rows(path, digest))
+
+
+@pytest.mark.parametrize("line", ["{", '{"rows": []}', '{"messages": [{"role": "user"}]}', "[]"])
+def test_broken_line_is_named(tmp_path: Path, line: str) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", ROWS[:2])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(DatasetFormatError, match="row 3"):
+        list(read_rows(path))

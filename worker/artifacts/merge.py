@@ -1,0 +1,122 @@
+"""Merge an adapter into its base model, and prove that the result on disk answers the same. Runs in the child."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers.utils.logging import disable_progress_bar
+
+from app.core.errors import MergeError
+from worker.artifacts.folders import META, folder_bytes, publish_artifact
+from worker.artifacts.verify import Reference, certify, compare, measure_reference, require_close
+from worker.base_models.publish import hash_file
+from worker.base_models.stages import Stages
+from worker.context import JobContext
+from worker.inference.generate import stop_token_ids
+from worker.training.model import Hardware, load_base_model, load_tokenizer, set_threads
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_FILES_BYTES = 32 * 1024**2  # tokenizer and configuration beside the weights
+_STAGES = 4
+_CPU = Hardware(torch.device("cpu"), torch.float32)
+
+
+def run_merge(context: JobContext) -> dict[str, Any]:
+    """Write the job's `merged` folder; returns {bytes, dtype, certificate}.
+
+    Payload: base_model {name, path}, adapter_path, adapter_job_id, dtype (bf16, fp16 or fp32). Base and adapter are
+    added in fp32 on the CPU and rounded once. Raises: MergeError, ModelLoadError, DiskFull, JobCancelled.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    base, adapter = context.payload["base_model"], Path(context.payload["adapter_path"])
+    dtype, stages = _DTYPES[context.payload["dtype"]], Stages(context, _STAGES)
+    stages.enter("load")
+    set_threads()
+    check_adapter(adapter, base["name"])
+    tokenizer = load_tokenizer(adapter)
+    model: Any = PeftModel.from_pretrained(load_base_model(base["path"], _CPU), str(adapter)).eval()
+    meta = {"kind": "merged", "base_model": base["name"], "adapter_job_id": context.payload["adapter_job_id"]}
+    target, needed = context.folder / "merged", _weights_bytes(model, dtype) + _FILES_BYTES
+    with publish_artifact(target, meta, needed) as folder:
+        stages.enter("merge")
+        model, reference = merge(model, tokenizer)
+        stages.enter("save")
+        save_model(model, tokenizer, folder, dtype)
+        del model
+        stages.enter("verify")
+        meta["certificate"] = certify(reference, folder, dtype)
+        logger.info("verified: %s", meta["certificate"])
+        stages.check_stop()
+    stages.finish()
+    context.spool.artifact("merged", "merged", certificate=meta["certificate"])
+    return {"bytes": folder_bytes(target), "dtype": context.payload["dtype"], "certificate": meta["certificate"]}
+
+
+def check_adapter(adapter: Path, base_model_name: str) -> None:
+    """Every file as it was saved, and made for this base model. Raises: MergeError."""
+    try:
+        files = json.loads((adapter / META).read_text(encoding="utf-8"))["files"]
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError) as error:
+        raise MergeError(
+            f"{adapter} is not a complete adapter: {error}", advice="Run the training job again."
+        ) from error
+    for file in files:
+        path = adapter / file["path"]
+        if not path.is_file() or hash_file(path) != file["sha256"]:
+            message = f"{path} is not as it was saved: its hash has changed."
+            raise MergeError(message, advice="Use an earlier checkpoint, or run the training job again.")
+    if config["base_model_name_or_path"] != base_model_name:
+        raise MergeError(f"The adapter was trained on {config['base_model_name_or_path']}, not on {base_model_name}.")
+
+
+def merge(model: Any, tokenizer: Any) -> tuple[Any, Reference]:
+    """Add the adapter to the base weights in fp32. Returns the plain model and what it has to answer like.
+
+    Raises: MergeError where it answers otherwise already here.
+    """
+    reference = measure_reference(model, tokenizer)
+    merged = model.merge_and_unload()
+    require_close(compare(reference, merged), torch.float32, "The merged model in memory")
+    return merged, reference
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Round the weights to `dtype` and write them with tokenizer, chat template and generation config.
+
+    Raises: MergeError where a weight does not fit into `dtype`.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(dtype)  # in place, so that tied weights stay tied
+        if not torch.isfinite(parameter.data).all():
+            raise MergeError(f"{name} holds values that do not fit into {dtype}.", advice="Merge in bf16 instead.")
+    model.config.dtype = dtype
+    mend_generation_config(model.generation_config, stop_token_ids(model, tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def mend_generation_config(config: Any, stop_ids: list[int]) -> None:
+    """Make it end where the tuned model ends its turn, and valid: transformers refuses to save it otherwise.
+
+    Settings of sampling without `do_sample` are the usual fault; whoever set them wanted to sample.
+    """
+    config.eos_token_id = stop_ids[0] if len(stop_ids) == 1 else stop_ids
+    config._from_model_config = False
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        logger.info("generation_config: do_sample switched on, since %s", error)
+        config.do_sample = True
+
+
+def _weights_bytes(model: Any, dtype: torch.dtype) -> int:
+    """Bytes of the base model's weights in `dtype`; tied ones count once."""
+    return sum(int(p.numel()) for p in model.parameters()) * dtype.itemsize

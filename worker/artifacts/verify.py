@@ -1,0 +1,120 @@
+"""Proof that a merged model on disk answers as base and adapter did: logits and greedy tokens compared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from app.core.errors import MergeError
+
+_PROMPTS = ("What is the capital of France?", "Write one sentence about the sea.", "Add 17 and 25.")
+_NEW_TOKENS = 8
+
+# Largest root-mean-square difference of the logits, as a share of their spread over the vocabulary. Rounding a weight
+# to b bits of fraction is off by up to 2^-(b+1) of it (bf16: b = 7, fp16: b = 10), and a few dozen layers add up to
+# several times that; an adapter that is missing or applied twice differs by more, and is caught in fp32 besides.
+_TOLERANCES = {torch.bfloat16: 0.05, torch.float16: 0.01, torch.float32: 1e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What the model to be merged says. Per prompt: token ids (1, seq), fp32 logits (seq, vocabulary), new tokens."""
+
+    input_ids: list[torch.Tensor]
+    logits: list[torch.Tensor]
+    new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How far two models are apart on the same tokens. Differences are of logits; relative ones of their spread."""
+
+    max_logit_difference: float
+    mean_logit_difference: float
+    relative_difference: float
+    greedy_tokens_equal: bool
+    compared_tokens: int
+    vocabulary_size: int
+
+
+def measure_reference(model: Any, tokenizer: Any) -> Reference:
+    """Let the model continue a few prompts greedily and keep all its logits."""
+    ids = [_continue(model, _encode(tokenizer, prompt)) for prompt in _PROMPTS]
+    return Reference(ids, [_logits(model, each) for each in ids], _NEW_TOKENS)
+
+
+def compare(reference: Reference, model: Any) -> Comparison:
+    """The model against the reference, on the reference's own tokens. Raises: MergeError where a vocabulary shrank.
+
+    Where the likeliest token is the same at each generated position, greedy decoding gives the same text; where it is
+    not, the two candidates were within twice the largest difference of each other.
+    """
+    logits = [_logits(model, ids) for ids in reference.input_ids]
+    was, now = torch.cat(reference.logits), torch.cat(logits)
+    if was.shape != now.shape:
+        raise MergeError(f"The merged model has {now.shape[1]} words, its base {was.shape[1]}.")
+    tails = zip(reference.logits, logits, strict=True)
+    equal = [_choices(a, reference.new_tokens).equal(_choices(b, reference.new_tokens)) for a, b in tails]
+    difference = was - now
+    return Comparison(
+        max_logit_difference=float(difference.abs().max()),
+        mean_logit_difference=float(difference.abs().mean()),
+        relative_difference=float(difference.square().mean().sqrt() / was.std(dim=1).mean()),
+        greedy_tokens_equal=all(equal),
+        compared_tokens=len(was),
+        vocabulary_size=was.shape[1],
+    )
+
+
+def certify(reference: Reference, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Load the folder as any program would, compare, and return the certificate. Raises: MergeError.
+
+    The weights are those on disk, in `dtype`; the arithmetic is fp32, so that only their rounding shows.
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    comparison = compare(reference, model.eval())
+    require_close(comparison, dtype, "The merged model on disk")
+    return {**asdict(comparison), "dtype": str(dtype).removeprefix("torch."), "passed": True}
+
+
+def require_close(comparison: Comparison, dtype: torch.dtype, what: str) -> None:
+    """Raises: MergeError where the difference is more than rounding to `dtype` explains. A NaN is never close."""
+    tolerance = _TOLERANCES[dtype]
+    if not comparison.relative_difference <= tolerance:
+        raise MergeError(
+            f"{what} differs from base and adapter: its logits are off by {comparison.relative_difference:.2%} of their "
+            f"spread (at most {comparison.max_logit_difference:.3g}), where rounding explains {tolerance:.1%}.",
+            advice="Merge again in fp32. The adapter itself is unharmed and can be downloaded.",
+        )
+
+
+def _encode(tokenizer: Any, prompt: str) -> torch.Tensor:
+    """Token ids (1, seq) of a one-turn chat."""
+    chat = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    ids: torch.Tensor = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    return ids
+
+
+@torch.inference_mode()
+def _continue(model: Any, input_ids: torch.Tensor) -> torch.Tensor:
+    """Append the likeliest token `_NEW_TOKENS` times; an end of sequence does not end it."""
+    for _ in range(_NEW_TOKENS):
+        logits = model(input_ids=input_ids, use_cache=False).logits[:, -1]
+        input_ids = torch.cat([input_ids, logits.argmax(-1, keepdim=True)], dim=1)
+    return input_ids
+
+
+@torch.inference_mode()
+def _logits(model: Any, input_ids: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=input_ids, use_cache=False).logits[0].float()
+    return logits
+
+
+def _choices(logits: torch.Tensor, new_tokens: int) -> torch.Tensor:
+    """The likeliest tokens at the positions that predicted the generated ones."""
+    return logits[-new_tokens - 1 : -1].argmax(-1)
