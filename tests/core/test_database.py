@@ -198,11 +198,14 @@ def test_a_newer_database_is_refused_untouched(
 
 
 def test_a_failed_write_changes_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.write() as session:
-        log.append(session, EventKind.LOG, {"lines": ["one"]})
-        session.flush()
-        log.append(session, EventKind.LOG, {"lines": ["two"]})
-        raise RuntimeError
+    def fail_at_the_second() -> None:
+        with database.write() as session:
+            log.append(session, EventKind.LOG, {"lines": ["one"]})
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_at_the_second()
     with database.read() as session:
         assert log.latest_id(session) == 0
 

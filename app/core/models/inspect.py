@@ -65,9 +65,17 @@ def read_shapes(shard: Path, field: str = "path") -> dict[str, list[int]]:
             if length > _MAX_HEADER_BYTES:
                 raise ValueError("its header is too long")
             header = json.loads(file.read(length))
-        return {name: [int(n) for n in entry["shape"]] for name, entry in header.items() if name != "__metadata__"}
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        _refuse_cut(shard, 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0))
+        return {name: [int(n) for n in entry["shape"]] for name, entry in tensors.items()}
     except _DAMAGED as error:
         raise InvalidInput(f"{shard.name} is not a readable safetensors file: {error}", field=field) from error
+
+
+def _refuse_cut(shard: Path, needed_bytes: int) -> None:
+    found = shard.stat().st_size
+    if found < needed_bytes:
+        raise ValueError(f"it is cut short at {found:,} of {needed_bytes:,} bytes")
 
 
 def linear_modules(shapes: dict[str, list[int]]) -> list[str]:

@@ -120,20 +120,20 @@ def test_a_job_waits_for_its_model_and_the_import_goes_first(session: Session) -
 
 
 def test_many_processes_claim_no_job_twice(database: Database) -> None:
-    jobs = 240
+    jobs = 210
     with database.write() as session:
         for number in range(jobs):
             _job(session, f"job {number}")
     command = [sys.executable, "-c", CLAIM_ALL, str(database.engine.url)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    claimers = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    claimers = [subprocess.Popen(command, **pipes) for _ in range(3)]
     for claimer in claimers:
         assert claimer.stdout.readline() == "ready\n"  # type: ignore[union-attr]
     for claimer in claimers:
         claimer.stdin.write("\n")  # type: ignore[union-attr]
         claimer.stdin.flush()  # type: ignore[union-attr]
     claims = [claimer.communicate(timeout=60)[0].splitlines() for claimer in claimers]
-    assert [claimer.returncode for claimer in claimers] == [0, 0, 0, 0]
+    assert [claimer.returncode for claimer in claimers] == [0, 0, 0]
     assert sum(bool(mine) for mine in claims) >= 2, "one process took all: nothing was contended"
     assert Counter(line for mine in claims for line in mine) == {f"{number} 1": 1 for number in range(1, jobs + 1)}
     with database.read() as session:

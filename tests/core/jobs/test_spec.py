@@ -166,7 +166,7 @@ def test_yaml_that_is_no_mapping_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["r: [1", "r: 'open", "\x00", "!!python/object/apply:os.system ['touch owned']", "a: 2026-13-45", "[" * 10_000],
+    ["r: [1", "r: 'open", "\x00", "!!python/object/apply:os.system ['touch owned']", "a: 2026-13-45", "[" * 2_000],
     ids=["bracket", "quote", "nul", "python", "date", "deep"],
 )
 def test_broken_or_hostile_yaml_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,220 @@
+"""Datasets are registered whole or not at all, by id, with a checked copy that training reads."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, select
+
+from app.core.database import Database
+from app.core.datasets import store
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import (
+    MAX_FAULTS,
+    Upload,
+    add_file,
+    find_dataset,
+    get_dataset,
+    preview_messages,
+    preview_raw,
+    rows_path,
+)
+from app.core.errors import AppError, Conflict, DatasetFormatError, InvalidInput, NotFound, TooLarge
+from app.core.paths import DataFolder
+
+ROW = {"instruction": "Q", "output": "A"}
+LINE = json.dumps(ROW)
+LINES = f"{LINE}\n" * 3
+
+
+@pytest.fixture
+def add(session: Session, folder: DataFolder) -> Callable[..., Dataset]:
+    """Register content as a dataset."""
+
+    def add(content: str | bytes, filename: str = "rows.jsonl", name: str | None = None, limit: int = 10**6) -> Dataset:
+        stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
+        with Upload(folder, filename) as upload:
+            return upload.register(session, upload.receive(stream, limit).check(), name)
+
+    return add
+
+
+def _refused(
+    add: Callable[..., Dataset], folder: DataFolder, kind: type[AppError], content: str | bytes, **options: object
+) -> AppError:
+    with pytest.raises(kind) as caught:
+        add(content, **options)
+    assert list(folder.uploads.iterdir()) == [], "something was left behind"
+    assert list((folder.home / "datasets").iterdir()) == []
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("filename", "content", "format_name"),
+    [
+        ("a.jsonl", LINES, "alpaca"),
+        ("a.json", f"[{LINE},{LINE},{LINE}]", "alpaca"),
+        ("a.csv", "instruction,output\n" + "Q,A\n" * 3, "alpaca"),
+        ("A.CSV", "prompt,completion\r\n" + "Q,A\r\n" * 3, "prompt_completion"),
+        ("a.jsonl", (json.dumps({"messages": [{"role": "user", "content": "Q"},
+                                              {"role": "assistant", "content": "A"}]}) + "\n") * 3, "messages"),
+    ],
+)  # fmt: skip
+def test_a_registered_file(
+    add: Callable[..., Dataset], folder: DataFolder, filename: str, content: str, format_name: str
+) -> None:
+    dataset = add(content, filename)
+    assert (dataset.name, dataset.format, dataset.rows) == (Path(filename).stem, format_name, 3)
+    assert (dataset.bytes, dataset.sha256) == (len(content), hashlib.sha256(content.encode()).hexdigest())
+    source = folder.dataset(dataset.key) / f"source{Path(filename).suffix.lower()}"
+    assert source.read_bytes() == content.encode()
+    rows = rows_path(folder, dataset).read_bytes()
+    assert hashlib.sha256(rows).hexdigest() == dataset.rows_sha256
+    conversation = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
+    assert [json.loads(line) for line in rows.splitlines()] == [conversation] * 3
+    assert list(folder.uploads.iterdir()) == []
+
+
+def test_preview_shows_rows_as_they_came_and_as_training_reads_them(
+    add: Callable[..., Dataset], folder: DataFolder
+) -> None:
+    rows = [{"instruction": f"Q{n}", "output": "A", "note": n} for n in range(1, 6)]
+    dataset = add("".join(json.dumps(row) + "\n" for row in rows))
+    assert preview_raw(folder, dataset, first=2, count=2) == rows[1:3]
+    assert [messages[0]["content"] for messages in preview_messages(folder, dataset, first=4, count=9)] == ["Q4", "Q5"]
+    for first in (6, 10**30):
+        assert preview_raw(folder, dataset, first) == preview_messages(folder, dataset, first) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"{LINE}\n{{oops\n", "file: row 2: is not valid JSON"),
+        (f"{LINE}\n{LINE}\n" + json.dumps({"instruction": "Q", "output": ""}), "row 3: output: has no answer"),
+        ("", "The dataset is empty: it holds no rows."),
+        ("\n\n", "The dataset is empty: it holds no rows."),
+        (b"\0\1", "The file is not text"),
+        (b"\xff\xfe", "The file is not UTF-8 text (line 1)"),
+        ('{"instruction": "Q", "output": "A", "x": NaN}', "row 1: is not valid JSON: NaN"),
+        ('{"question": "Q"}', "The rows' format is not known: the first row has the fields 'question'."),
+        ("{}", "The rows' format is not known: the first row has the fields none."),
+        ('{"prompt": "Q", "completion": "A"}\n' + LINE, "row 2: prompt: is missing"),
+    ],
+)
+def test_an_unusable_file_leaves_nothing_behind(
+    add: Callable[..., Dataset], folder: DataFolder, content: str | bytes, message: str
+) -> None:
+    error = _refused(add, folder, DatasetFormatError, content)
+    assert message in error.message
+    assert isinstance(error, InvalidInput)
+    assert {fault.field for fault in error.faults} == {"file"}
+
+
+def test_unknown_fields_come_with_the_known_formats(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    assert "instruction/input/output" in str(_refused(add, folder, DatasetFormatError, '{"q": 1}').advice)
+
+
+def test_the_format_is_of_the_first_row_that_can_be_read(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    error = _refused(add, folder, DatasetFormatError, f"oops\n{LINE}\n")
+    assert error.message.startswith("file: row 1: is not valid JSON")
+    assert "row 2" not in error.message
+
+
+def test_many_faults_are_named_up_to_a_limit_and_then_counted(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    error = _refused(add, folder, DatasetFormatError, f"{LINE}\n" + '{"instruction": "Q"}\n' * (MAX_FAULTS + 7))
+    assert isinstance(error, InvalidInput)
+    messages = [fault.message for fault in error.faults]
+    assert len(messages) == MAX_FAULTS + 1
+    assert messages[0].startswith("row 2: ")
+    assert messages[-1] == "and 7 more rows"
+
+
+@pytest.mark.parametrize("filename", ["", "rows", "rows.txt", "rows.parquet", "rows.jsonl.html", ".csv"])
+def test_other_suffixes_are_refused(add: Callable[..., Dataset], folder: DataFolder, filename: str) -> None:
+    _refused(add, folder, DatasetFormatError, LINES, filename=filename)
+
+
+def test_the_size_limit_is_exact(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    error = _refused(add, folder, TooLarge, LINES, limit=len(LINES) - 1)
+    assert error.message == f"'rows.jsonl' is larger than the limit of {len(LINES) - 1:,} bytes."
+    assert add(LINES, limit=len(LINES)).rows == 3
+
+
+def test_no_more_than_the_limit_is_written(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_CHUNK_BYTES", 10)
+    stream = io.BytesIO(b"x" * 1000)
+    with Upload(folder, "rows.jsonl") as upload:
+        with pytest.raises(TooLarge):
+            upload.receive(stream, max_bytes=95)
+        assert upload.source.stat().st_size <= 95
+    assert stream.tell() == 100
+
+
+def test_a_name_is_used_once(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    add(LINES, name="mine")
+    with pytest.raises(Conflict, match="A dataset named 'mine' is registered already") as caught:
+        add(LINES, name=" mine ")
+    assert caught.value.advice == "Give another name."
+    assert list(folder.uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "<script>", "mô hình ☃"])
+def test_a_name_is_text_and_folders_are_ids(add: Callable[..., Dataset], folder: DataFolder, name: str) -> None:
+    dataset = add(LINES, filename=f"{name}.jsonl", name=name)
+    assert dataset.name == name
+    assert [path.name for path in (folder.home / "datasets").iterdir()] == [str(dataset.id)]
+
+
+@pytest.mark.parametrize("name", [" ", "a\0b", "a\u202eb", "a\x1b[0m"])
+def test_a_name_that_cannot_be_shown_is_refused(add: Callable[..., Dataset], folder: DataFolder, name: str) -> None:
+    with pytest.raises(InvalidInput, match="name: A dataset needs a printable name"):
+        add(LINES, name=name)
+    assert list(folder.uploads.iterdir()) == []
+
+
+def test_long_and_spaced_names_are_cut(add: Callable[..., Dataset]) -> None:
+    assert add(LINES, name=" a \n b ").name == "a b"
+    assert add(LINES, name="x" * 500).name == "x" * 120
+
+
+def test_what_a_crash_left_under_the_next_id_is_replaced(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    left = folder.dataset(1)
+    left.mkdir()
+    (left / "old.txt").touch()
+    dataset = add(LINES)
+    assert dataset.id == 1
+    assert sorted(path.name for path in left.iterdir()) == ["rows.jsonl", "source.jsonl"]
+
+
+def test_a_transaction_that_fails_registers_nothing(database: Database, folder: DataFolder, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(LINES)
+
+    def fail() -> None:
+        with database.write() as session:
+            add_file(session, folder, path)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with database.write() as session:
+        assert session.exec(select(Dataset)).all() == []
+        assert add_file(session, folder, path).rows == 3, "the same id's folder can be used again"
+    shutil.rmtree(folder.dataset(1))
+
+
+def test_datasets_are_found_by_name_then_id(add: Callable[..., Dataset], session: Session) -> None:
+    first, second = add(LINES, name="2"), add(LINES, name="other")
+    assert find_dataset(session, "2") == first, "a name that looks like an id is a name"
+    assert find_dataset(session, "1") == first
+    assert find_dataset(session, "other") == second
+    for reference in ("3", "9" * 30, "٣", "", "-1"):
+        with pytest.raises(NotFound, match="There is no dataset") as caught:
+            get_dataset(session, reference)
+        assert caught.value.advice == "Registered: 2, other."

@@ -1,0 +1,72 @@
+"""Metric series by step, and memory readings thinned for a chart."""
+
+from __future__ import annotations
+
+import pytest
+from sqlmodel import Session
+
+from app.core.jobs.models import Job
+from app.core.jobs.queue import enqueue
+from app.core.jobs.status import JobKind
+from app.core.metrics import store
+from app.core.metrics.models import MemoryReading
+from app.core.metrics.store import latest_values, put_metrics, read_memory, read_series
+
+
+@pytest.fixture
+def job_id(session: Session) -> int:
+    return enqueue(session, Job(name="x", kind=JobKind.TRAIN, created_at=0)).key
+
+
+def test_series_are_ascending_and_hold_each_step_once(session: Session, job_id: int) -> None:
+    for step in (3, 1, 2):
+        put_metrics(session, job_id, step, 0.0, {"loss": step / 10, "learning_rate": 1e-4})
+    assert read_series(session, job_id) == {
+        "learning_rate": [(1, 1e-4), (2, 1e-4), (3, 1e-4)],
+        "loss": [(1, 0.1), (2, 0.2), (3, 0.3)],
+    }
+    assert read_series(session, job_id, "loss") == {"loss": [(1, 0.1), (2, 0.2), (3, 0.3)]}
+    assert read_series(session, job_id, "no such") == {}
+
+
+def test_a_step_that_is_run_again_replaces_its_row(session: Session, job_id: int) -> None:
+    put_metrics(session, job_id, 1, 0.0, {"loss": 2.0, "grad_norm": 1.0})
+    put_metrics(session, job_id, 1, 1.0, {"loss": 1.5})
+    assert read_series(session, job_id) == {"grad_norm": [(1, 1.0)], "loss": [(1, 1.5)]}
+
+
+def test_a_value_that_was_not_finite_is_none(session: Session, job_id: int) -> None:
+    put_metrics(session, job_id, 1, 0.0, {"loss": None})
+    put_metrics(session, job_id, 2, 0.0, {})
+    assert read_series(session, job_id) == {"loss": [(1, None)]}
+
+
+def test_series_of_another_job_stay_apart(session: Session, job_id: int) -> None:
+    other = enqueue(session, Job(name="y", kind=JobKind.TRAIN, created_at=0)).key
+    put_metrics(session, job_id, 1, 0.0, {"loss": 1.0})
+    put_metrics(session, other, 1, 0.0, {"loss": 9.0})
+    assert read_series(session, job_id) == {"loss": [(1, 1.0)]}
+    assert latest_values(session, other) == {"loss": 9.0}
+
+
+def test_latest_values_are_of_the_highest_step(session: Session, job_id: int) -> None:
+    for step, loss in ((2, 0.5), (10, 0.9), (9, 0.1)):
+        put_metrics(session, job_id, step, 0.0, {"loss": loss})
+    put_metrics(session, job_id, 5, 0.0, {"eval_loss": 0.7})
+    assert latest_values(session, job_id) == {"loss": 0.9, "eval_loss": 0.7}
+
+
+def _readings(session: Session, job_id: int, count: int) -> None:
+    session.add_all(MemoryReading(job_id=job_id, time=float(n), data={"n": n}) for n in range(count))
+    session.add(MemoryReading(job_id=None, time=0.5, data={"n": -1}))
+    session.flush()
+
+
+@pytest.mark.parametrize(("count", "times"), [(0, []), (1, [0]), (10, [*range(10)]), (11, [0, 2, 4, 6, 8, 10]),
+                                              (12, [0, 2, 4, 6, 8, 10, 11])])  # fmt: skip
+def test_readings_are_thinned_evenly_and_the_newest_is_kept(
+    session: Session, job_id: int, monkeypatch: pytest.MonkeyPatch, count: int, times: list[int]
+) -> None:
+    monkeypatch.setattr(store, "MAX_READINGS", 10)
+    _readings(session, job_id, count)
+    assert read_memory(session, job_id) == [{"time": float(n), "n": n} for n in times]

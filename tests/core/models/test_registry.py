@@ -1,0 +1,133 @@
+"""Models are registered from allowed folders, GGUF files there, and hub ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, select
+
+from app.core.errors import Conflict, InvalidInput, NotFound
+from app.core.jobs.models import Job
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.models.models import ModelStatus
+from app.core.models.registry import add_imported, add_model, find_model, get_model, list_models
+from tests.core.models.safetensors import PARAMETERS, write_model
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "allowed"
+    root.mkdir()
+    return root
+
+
+def _refused(session: Session, reference: str, roots: list[Path]) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        add_model(session, reference, roots)
+    assert [fault.field for fault in caught.value.faults] == ["path"]
+    assert list_models(session) == []
+    assert session.exec(select(Job)).all() == []
+    return caught.value
+
+
+def test_a_folder_is_ready_at_once(session: Session, root: Path) -> None:
+    model = add_model(session, str(write_model(root / "tiny")), [root])
+    assert (model.name, model.status, model.parameters) == ("tiny", ModelStatus.READY, PARAMETERS)
+    assert (model.path, model.source) == (str(root / "tiny"), {"kind": "folder", "path": str(root / "tiny")})
+    assert session.exec(select(Job)).all() == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "source"),
+    [
+        ("Owner/My-Model_1.5B", "my-model_1.5b", {"kind": "hub", "hub_id": "Owner/My-Model_1.5B"}),
+        ("demo.gguf", "demo", {"kind": "gguf"}),
+    ],
+)
+def test_a_hub_id_and_a_gguf_are_made_ready_by_a_job(
+    session: Session, root: Path, reference: str, name: str, source: dict[str, str]
+) -> None:
+    if source["kind"] == "gguf":
+        (root / reference).touch()
+        reference = str(root / reference)
+        source = {**source, "path": reference}
+    model = add_model(session, reference, [root])
+    assert (model.name, model.status, model.source) == (name, ModelStatus.IMPORTING, source)
+    (job,) = session.exec(select(Job)).all()
+    assert (job.kind, job.status, job.base_model_id, job.spec) == (JobKind.IMPORT, JobStatus.QUEUED, model.id, source)
+    assert job.priority > 0
+
+
+def test_a_name_may_be_given(session: Session, root: Path) -> None:
+    assert add_model(session, str(write_model(root / "tiny")), [root], "mine").name == "mine"
+    assert add_model(session, "owner/model", [], "theirs").name == "theirs"
+
+
+def test_only_folders_under_an_allowed_root_are_taken(session: Session, root: Path, tmp_path: Path) -> None:
+    outside = write_model(tmp_path / "outside")
+    error = _refused(session, str(outside), [root])
+    assert error.message == f"path: {outside} is not under an allowed folder."
+    assert "LORADECK_LOCAL_ROOTS" in str(error.advice)
+    _refused(session, str(outside), [])
+    _refused(session, "/etc/passwd", [root])
+    _refused(session, f"{root}/../outside", [root])
+
+
+def test_a_sibling_whose_name_begins_like_a_root_is_outside(session: Session, root: Path, tmp_path: Path) -> None:
+    _refused(session, str(write_model(tmp_path / "allowed-not")), [root])
+
+
+def test_a_link_out_of_a_root_is_outside(session: Session, root: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "outside")
+    (root / "link").symlink_to(tmp_path / "outside")
+    _refused(session, str(root / "link"), [root])
+
+
+def test_a_root_may_itself_be_a_link(session: Session, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(root)
+    write_model(root / "tiny")
+    assert add_model(session, str(tmp_path / "alias" / "tiny"), [tmp_path / "alias"]).path == str(root / "tiny")
+
+
+def test_whether_a_file_exists_outside_is_not_told(session: Session, root: Path, tmp_path: Path) -> None:
+    there, absent = _refused(session, "/etc/passwd", [root]), _refused(session, "/etc/no-such-file", [root])
+    assert there.message.replace("passwd", "") == absent.message.replace("no-such-file", "")
+
+
+def test_a_folder_that_is_missing_is_said(session: Session, root: Path) -> None:
+    assert _refused(session, str(root / "gone"), [root]).message == f"path: {root / 'gone'} does not exist."
+
+
+@pytest.mark.parametrize(
+    "reference", ["tiny", "a/b/c", "../x", "https://example.com/a", "owner/", "/owner\0", "~nobody-here/x", "a" * 5000,
+                  "owner/model name", "-x/y", "owner/model\n"]
+)  # fmt: skip
+def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(
+    session: Session, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _refused(session, reference, [root])
+
+
+def test_a_name_is_used_once(session: Session, root: Path) -> None:
+    write_model(root / "tiny")
+    add_model(session, str(root / "tiny"), [root])
+    for reference in (str(root / "tiny"), "owner/Tiny"):
+        with pytest.raises(Conflict, match="A base model named 'tiny' is registered already") as caught:
+            add_model(session, reference, [root])
+        assert caught.value.advice == "Give another name."
+    assert session.exec(select(Job)).all() == []
+
+
+def test_models_are_found_by_name_id_folder_and_hub_id(session: Session, root: Path) -> None:
+    local = add_model(session, str(write_model(root / "tiny")), [root])
+    hub = add_imported(session, "1", {"kind": "hub", "hub_id": "owner/model"})
+    assert find_model(session, "tiny") == find_model(session, str(root / "tiny")) == local
+    assert find_model(session, "1") == hub, "a name that looks like an id is a name"
+    assert find_model(session, "2") == find_model(session, "owner/model") == hub
+    assert [model.name for model in list_models(session)] == ["1", "tiny"]
+    for reference in ("3", "9" * 30, "", "owner/other"):
+        with pytest.raises(NotFound, match="There is no base model") as caught:
+            get_model(session, reference)
+        assert caught.value.advice == "Registered: 1, tiny."
