@@ -1,0 +1,72 @@
+"""Pages of base models over HTTP."""
+
+from __future__ import annotations
+
+from html import unescape
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.core.database import Database
+from app.core.jobs.models import Job
+from app.core.jobs.status import JobKind
+from app.core.models.models import BaseModel, ModelStatus
+
+
+def test_hub_id_is_registered_and_its_import_queued(client: TestClient, database: Database) -> None:
+    response = client.post("/models", data={"path": "acme/Small-1B", "name": ""}, follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (303, "/models")
+    with database.read() as session:
+        model = session.exec(select(BaseModel).where(BaseModel.name == "small-1b")).one()
+        job = session.exec(select(Job).where(Job.kind == JobKind.IMPORT)).one()
+    assert (model.status, job.base_model_id) == (ModelStatus.IMPORTING, model.id)
+    page = client.get("/models").text
+    assert "importing" in page
+    assert f'href="/jobs/{job.id}"' in page
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "Give a folder or a hub id."),
+        ("/etc/passwd", "is not under an allowed folder. Name its folder in LORADECK_LOCAL_ROOTS"),
+        ("../../etc", "is not under an allowed folder"),
+        ("no such thing", "is neither a folder that exists nor a hub id"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_bad_path_is_refused_beside_its_field(
+    client: TestClient, database: Database, headers: dict[str, str], path: str, message: str
+) -> None:
+    response = client.post("/models", data={"path": path, "name": "kept"}, headers=headers)
+    page = unescape(response.text)
+    assert response.status_code == 422
+    errors = page[page.index('id="errors-path"') :]
+    assert message in errors[: errors.index("</ul>")]
+    assert 'value="kept"' in page
+    assert ("<html" in page) is not bool(headers)
+    with database.read() as session:
+        assert len(session.exec(select(BaseModel)).all()) == 1
+
+
+def test_folder_without_a_model_says_what_it_lacks(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "hollow").mkdir()
+    response = client.post("/models", data={"path": str(tmp_path / "hollow")})
+    assert response.status_code == 422
+    assert "config.json" in response.text
+
+
+def test_taken_name_is_said_beside_the_name(client: TestClient) -> None:
+    response = client.post("/models", data={"path": "acme/other", "name": "tiny"})
+    assert response.status_code == 422
+    assert "is registered already" in unescape(response.text).split('id="errors-name"')[1]
+
+
+def test_failed_import_shows_why(client: TestClient, database: Database) -> None:
+    with database.write() as session:
+        session.add(BaseModel(name="bad", status=ModelStatus.FAILED, error="no <b>such</b> repo", created_at=0.0))
+    page = client.get("/models/list").text
+    assert "no &lt;b&gt;such&lt;/b&gt; repo" in page
+    assert "<html" not in page

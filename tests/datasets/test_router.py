@@ -1,0 +1,121 @@
+"""Pages of datasets over HTTP."""
+
+from __future__ import annotations
+
+import json
+from html import unescape
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.core.database import Database
+from app.core.datasets.store import list_datasets
+from app.core.paths import DataFolder
+from app.core.settings import Settings
+
+GOOD = b'{"instruction": "Say <b>hi</b>", "input": "", "output": "</script><b>hi"}\n'
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def _upload(client: TestClient, filename: str, body: bytes, **data: str) -> tuple[int, str]:
+    response = client.post("/datasets", files={"file": (filename, body)}, data=data)
+    return response.status_code, unescape(response.text)
+
+
+def _names(database: Database) -> list[str]:
+    with database.read() as session:
+        return [dataset.name for dataset in list_datasets(session)]
+
+
+@pytest.mark.parametrize(
+    ("filename", "body"),
+    [
+        ("one.jsonl", GOOD),
+        ("one.json", b"[" + GOOD.strip() + b"]"),
+        ("one.csv", b"prompt,completion\r\nhello,there\r\n"),
+        ("one.jsonl", json.dumps({"messages": TURNS}).encode()),
+    ],
+)
+def test_upload_registers_the_file_and_opens_its_preview(
+    client: TestClient, database: Database, filename: str, body: bytes
+) -> None:
+    response = client.post("/datasets", files={"file": (filename, body)}, data={"name": ""}, follow_redirects=False)
+    assert response.status_code == 303
+    assert "one" in _names(database)
+    page = client.get(response.headers["location"])
+    assert page.status_code == 200
+    assert "Rows 1 to 1" in page.text
+
+
+def test_preview_shows_rows_as_text(client: TestClient) -> None:
+    _, page = _upload(client, "tags.jsonl", GOOD)
+    raw = client.get("/datasets/2").text
+    assert "Say <b>hi</b>" in page
+    assert "Say &lt;b&gt;hi&lt;/b&gt;" in raw
+    assert "</script><b>" not in raw
+
+
+def test_preview_goes_through_the_rows(client: TestClient) -> None:
+    lines = [json.dumps({"prompt": f"p{n}", "completion": f"c{n}"}) for n in range(1, 13)]
+    _upload(client, "long.jsonl", "\n".join(lines).encode())
+    assert "?first=11" in client.get("/datasets/2").text
+    assert "Rows 11 to 12" in client.get("/datasets/2?first=11").text
+    assert "There is no row 99" in client.get("/datasets/2?first=99").text
+
+
+@pytest.mark.parametrize(
+    ("filename", "body", "message"),
+    [
+        ("a.jsonl", b"", "The dataset is empty"),
+        ("a.jsonl", GOOD + b'{"instruction": "x", "output": ""}\n', "row 2: output: has no answer"),
+        ("a.jsonl", GOOD + b"{broken\n", "row 2: is not valid JSON"),
+        ("a.json", b"[1, 2]", "row 1: is not a JSON object"),
+        ("a.jsonl", b"\x00\x01binary", "The file is not text"),
+        ("a.jsonl", b"\xff\xfe\xfa", "not UTF-8"),
+        ("a.exe", GOOD, "must end in .json"),
+        ("a.jsonl", b'{"question": "x"}', "the first row has the fields 'question'"),
+    ],
+)
+def test_unusable_file_is_refused_beside_its_field_and_leaves_nothing(
+    client: TestClient, database: Database, folder: DataFolder, filename: str, body: bytes, message: str
+) -> None:
+    status, page = _upload(client, filename, body, name="kept")
+    assert status == 422
+    errors = page[page.index('id="errors-file"') :]
+    assert message in errors[: errors.index("</ul>")]
+    assert 'value="kept"' in page
+    assert _names(database) == ["small"]
+    assert list(folder.uploads.iterdir()) == []
+
+
+def test_taken_name_is_said_beside_the_name(client: TestClient, database: Database) -> None:
+    status, page = _upload(client, "a.jsonl", GOOD, name="small")
+    assert status == 422
+    assert "is registered already" in page[page.index('id="errors-name"') :]
+    assert _names(database) == ["small"]
+
+
+def test_too_large_file_gets_413(client: TestClient, settings: Settings, folder: DataFolder) -> None:
+    settings.max_upload_bytes = 10
+    status, page = _upload(client, "a.jsonl", GOOD)
+    assert status == 413
+    assert "larger than the limit" in page
+    assert list(folder.uploads.iterdir()) == []
+
+
+def test_no_file_is_said(client: TestClient) -> None:
+    response = client.post("/datasets", data={"name": "x"}, headers={"HX-Request": "true"})
+    assert response.status_code == 422
+    assert response.text.lstrip().startswith('<form id="upload-form"')
+    assert "Choose a file first." in response.text
+
+
+def test_unknown_dataset_gets_404(client: TestClient) -> None:
+    assert client.get("/datasets/77").status_code == 404
+
+
+def test_file_name_is_never_a_path(client: TestClient, database: Database, tmp_path: Path) -> None:
+    assert _upload(client, "../../escape.jsonl", GOOD)[0] == 200
+    assert "escape" in _names(database)
+    assert not list(tmp_path.rglob("escape*"))

@@ -1,0 +1,86 @@
+"""The new-job form comes from TrainingSpec, field by field."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.core.errors import Fault, InvalidInput
+from app.core.jobs.spec import TrainingSpec
+from app.jobs.forms import FormField, JobForm, all_faults, build_form, parse_form
+
+
+def _fields(form: JobForm) -> dict[str, FormField]:
+    return {field.name: field for fields in form.groups.values() for field in fields}
+
+
+def _typed(**changes: str) -> dict[str, str]:
+    """What a browser posts for the untouched form, with changes."""
+    form = build_form(["tiny"], ["small"], {"base_model": "tiny", "dataset": "small"})
+    return {name: field.value for name, field in _fields(form).items()} | {"name": ""} | changes
+
+
+def test_every_field_of_the_spec_has_a_label_help_and_a_place() -> None:
+    form = build_form([], [], {})
+    assert set(_fields(form)) == set(TrainingSpec.model_fields)
+    assert set(form.groups) == {"model", "data", "method", "basics", "advanced"}
+    assert all(field.label and field.help for field in _fields(form).values())
+
+
+def test_untouched_form_parses_to_the_defaults() -> None:
+    assert parse_form(_typed()) == TrainingSpec(base_model="tiny", dataset="small")
+
+
+def test_a_spec_survives_the_way_through_the_form() -> None:
+    spec = TrainingSpec(
+        base_model="tiny",
+        dataset="small",
+        target_modules=["q_proj", "v_proj"],
+        max_steps=7,
+        learning_rate=3.5e-5,
+        bf16=False,
+        gradient_checkpointing=True,
+    )
+    fields = _fields(build_form(["tiny"], ["small"], spec.model_dump(mode="json")))
+    assert parse_form({name: field.value for name, field in fields.items()}) == spec
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [("method", ["lora"]), ("bf16", ["auto", "true", "false"]), ("base_model", ["a", "b"]), ("dataset", ["d"])],
+)
+def test_closed_fields_offer_their_values(name: str, choices: list[str]) -> None:
+    field = _fields(build_form(["a", "b"], ["d"], {}))[name]
+    assert list(field.choices or ()) == choices
+
+
+def test_open_fields_are_text_inputs_and_numbers_say_so() -> None:
+    fields = _fields(build_form([], [], {}))
+    assert fields["r"].choices is None
+    assert fields["r"].numeric
+    assert fields["max_steps"].numeric
+    assert fields["target_modules"].choices is None
+    assert not fields["target_modules"].numeric
+
+
+def test_every_fault_stands_beside_its_field_and_what_was_typed_stays() -> None:
+    typed = _typed(r="-1", learning_rate="fast", max_length="", target_modules=" , ")
+    with pytest.raises(InvalidInput) as caught:
+        parse_form(typed)
+    faults = all_faults(caught.value)
+    assert {fault.field for fault in faults} == {"r", "learning_rate", "max_length"}
+    fields = _fields(build_form(["tiny"], ["small"], typed, faults))
+    assert fields["r"].value == "-1"
+    assert fields["learning_rate"].value == "fast"
+    assert "greater than or equal to 1" in fields["r"].errors[0]
+    assert not fields["lora_alpha"].errors
+
+
+def test_fault_of_no_field_is_shown_above_the_form() -> None:
+    form = build_form([], [], {}, [Fault("nonsense", "unknown field", "Known fields: r.")])
+    assert form.errors == ["unknown field. Known fields: r."]
+
+
+def test_a_value_that_is_not_registered_any_more_is_kept_and_advanced_changes_are_counted() -> None:
+    form = build_form(["other"], [], {"base_model": "gone", "seed": 7})
+    assert list(_fields(form)["base_model"].choices or ()) == ["other", "gone"]
+    assert form.advanced_changed == 1

@@ -1,0 +1,245 @@
+"""Pages of jobs over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html import unescape
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.core.artifacts.models import Artifact
+from app.core.database import Database
+from app.core.events import log
+from app.core.events.types import EventKind
+from app.core.jobs import queue
+from app.core.jobs.models import Job
+from app.core.jobs.queries import list_jobs
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.metrics.models import MemoryReading
+from app.core.metrics.store import put_metrics
+from app.core.paths import DataFolder
+
+MakeJob = Callable[..., Job]
+FORM = {"base_model": "tiny", "dataset": "small", "name": "first", "r": "8"}
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+def advance(database: Database, job: Job, *statuses: JobStatus, **fields: object) -> Job:
+    for status in statuses:
+        with database.write() as session:
+            last = status == statuses[-1]
+            job = queue.advance(session, queue.get_job(session, job.key), status, **(fields if last else {}))
+    return job
+
+
+def count_jobs(database: Database) -> int:
+    with database.read() as session:
+        return list_jobs(session).total
+
+
+def test_valid_form_queues_the_job_and_sends_the_browser_to_it(client: TestClient, database: Database) -> None:
+    response = client.post("/jobs", data=FORM, follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (303, "/jobs/1")
+    with database.read() as session:
+        job = queue.get_job(session, 1)
+    assert (job.name, job.spec["r"], job.status) == ("first", 8, JobStatus.QUEUED)
+
+
+def test_htmx_is_sent_on_by_its_own_header(client: TestClient) -> None:
+    response = client.post("/jobs", data=FORM, headers={"HX-Request": "true"})
+    assert response.headers["hx-redirect"] == "/jobs/1"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("base_model", "nobody", "unknown base model"),
+        ("dataset", "nothing", "unknown dataset"),
+        ("r", "0", "greater than or equal to 1"),
+        ("learning_rate", "0", "greater than 0"),
+        ("target_modules", "q_proj, w_proj", "unknown w_proj; tiny has: down_proj, gate_proj"),
+        ("surprise", "1", "unknown field"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_bad_value_gets_422_beside_its_field_and_queues_nothing(
+    client: TestClient, database: Database, headers: dict[str, str], field: str, value: str, message: str
+) -> None:
+    response = client.post("/jobs", data={**FORM, field: value}, headers=headers)
+    page = unescape(response.text)
+    assert response.status_code == 422
+    errors = page[page.index(f'id="errors-{field}"' if field != "surprise" else 'id="errors-form"') :]
+    assert message in errors[: errors.index("</ul>")]
+    assert f'value="{value}"' in page or field == "surprise"
+    assert 'value="first"' in page
+    assert ("<html" in page) is not bool(headers)
+    assert response.headers["vary"] == "HX-Request"
+    assert count_jobs(database) == 0
+
+
+def test_all_faults_are_shown_at_once(client: TestClient) -> None:
+    page = client.post("/jobs", data={**FORM, "r": "0", "learning_rate": "-1", "dataset": ""}).text
+    assert {"errors-r", "errors-learning_rate", "errors-dataset"} <= set(re.findall(r'id="(errors-[\w]+)"', page))
+
+
+def test_clone_fills_the_form_with_the_job(client: TestClient, make_job: MakeJob) -> None:
+    job = make_job("mine", r=4, target_modules=["q_proj", "v_proj"])
+    page = client.get(f"/jobs/new?from={job.id}").text
+    assert 'name="r" value="4"' in page
+    assert 'value="q_proj, v_proj"' in page
+    assert 'value="mine"' in page
+    assert client.get("/jobs/new?from=99").status_code == 404
+
+
+def test_list_filters_by_status_and_name_in_the_url(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    make_job("alpha")
+    advance(database, make_job("beta"), JobStatus.CANCELLED)
+    assert "alpha" in (page := client.get("/jobs?status=queued").text)
+    assert "beta" not in page
+    assert "alpha" not in client.get("/jobs?q=bet").text
+    assert "No job matches" in client.get("/jobs?q=100%25").text
+    partial = client.get("/jobs?q=bet", headers={"HX-Request": "true"})
+    assert partial.text.lstrip().startswith('<section id="job-list"')
+    assert partial.headers["vary"] == "HX-Request"
+
+
+def test_list_pages(client: TestClient, make_job: MakeJob) -> None:
+    for number in range(51):
+        make_job(f"job {number:02}")
+    assert "job 50" in (first := client.get("/jobs").text)
+    assert "job 00" not in first
+    assert "page=2" in first
+    assert "job 00" in client.get("/jobs?page=2").text
+
+
+def test_page_of_a_running_job_holds_all_that_happened_and_where_the_stream_goes_on(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job("live"), JobStatus.STARTING, JobStatus.RUNNING, phase="train", step=2, max_steps=8)
+    with database.write() as session:
+        put_metrics(session, job.key, 1, 1.0, {"loss": 2.5})
+        put_metrics(session, job.key, 2, 2.0, {"loss": 2.25, "eval_loss": 2.0})
+        session.add(MemoryReading(job_id=job.id, time=5.0, data={"available": False, "devices": [], "host": {}}))
+        log.append(session, EventKind.LOG, {"lines": ["first line", EVIL]}, job_id=job.id)
+        log.append(session, EventKind.SAMPLE, {"prompt": EVIL, "text": "no", "model": "base"}, job_id=job.id, step=0)
+    with database.read() as session:
+        latest = log.latest_id(session)
+    page = client.get(f"/jobs/{job.id}").text
+    points = [json.loads(text) for text in re.findall(r"data-points>(.*?)</script>", page)]
+    assert points[0] == {"loss": {"step": [1, 2], "value": [2.5, 2.25]}, "eval_loss": {"step": [2], "value": [2.0]}}
+    assert points[1]["time"] == [5.0]
+    assert f"/events?after={latest}&amp;job={job.id}" in page
+    assert "phase: <strong>train</strong>" in page
+    assert "25 % · step 2/8" in page
+    assert "first line\n&lt;/script&gt;&lt;img" in page
+    assert EVIL not in page
+
+
+def test_ended_job_opens_no_stream_and_shows_its_error_with_the_last_lines(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    error = {
+        "kind": "child_died",
+        "message": "Its process was killed.",
+        "advice": "Clone it.",
+        "log_tail": ["boom", EVIL],
+    }
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FAILED, error=error)
+    page = client.get(f"/jobs/{job.id}").text
+    assert "hx-sse:connect" not in page
+    assert "✕ Its process was killed." in page
+    assert "Clone it." in page
+    assert "boom\n&lt;/script" in page
+
+
+def test_cancel_of_a_queued_job_is_done_at_once_and_refused_afterwards(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = make_job()
+    response = client.post(f"/jobs/{job.id}/cancel", follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{job.id}")
+    with database.read() as session:
+        assert queue.get_job(session, job.key).status == JobStatus.CANCELLED
+    assert client.post(f"/jobs/{job.id}/cancel").status_code == 409
+
+
+def test_cancel_of_a_running_job_is_asked_for_and_said(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING)
+    assert "waiting for its process to end" in client.post(f"/jobs/{job.id}/cancel").text
+    with database.read() as session:
+        stored = queue.get_job(session, job.key)
+    assert (stored.status, stored.cancel_requested, stored.save_requested) == (JobStatus.RUNNING, True, False)
+
+
+def test_stop_and_save_is_asked_for(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING)
+    client.post(f"/jobs/{job.id}/cancel", data={"save": "true"})
+    with database.read() as session:
+        stored = queue.get_job(session, job.key)
+    assert (stored.cancel_requested, stored.save_requested) == (False, True)
+
+
+def test_merge_is_offered_with_the_adapter_then_followed(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job("base job"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
+    assert client.post(f"/jobs/{job.id}/merge").status_code == 409
+    with database.write() as session:
+        session.add(Artifact(job_id=job.key, kind="adapter", path="adapter", bytes=1024, created_at=0.0))
+    page = client.get(f"/jobs/{job.id}").text
+    assert "Download adapter (1.0 KiB)" in page
+    assert f'action="/jobs/{job.id}/merge"' in page
+    page = client.post(f"/jobs/{job.id}/merge").text
+    with database.read() as session:
+        merge = queue.get_job(session, job.key + 1)
+    assert merge.kind == JobKind.MERGE
+    assert f"&amp;job={merge.id}" in page  # the page now follows the merge
+    assert f'action="/jobs/{job.id}/merge"' not in page
+
+
+def test_merged_model_is_offered_only_where_it_passed_its_verification(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
+    merged = Artifact(job_id=job.key, kind="merged", path="merged", bytes=1, created_at=0.0, verified=False)
+    with database.write() as session:
+        session.add(merged)
+    assert "Download merged model" not in client.get(f"/jobs/{job.id}").text
+    with database.write() as session:
+        session.get_one(Artifact, merged.id).verified = True
+    assert "Download merged model" in client.get(f"/jobs/{job.id}").text
+
+
+def test_demo_button_queues_the_demo_job_where_its_model_is_registered(client: TestClient, database: Database) -> None:
+    response = client.post("/jobs/demo")
+    assert response.status_code == 422
+    assert "unknown base model" in response.text
+    assert count_jobs(database) == 0
+
+
+def test_log_is_downloaded_as_text(client: TestClient, folder: DataFolder, make_job: MakeJob) -> None:
+    job = make_job()
+    assert client.get(f"/jobs/{job.id}/log").text == ""
+    folder.job(job.key).mkdir(parents=True, exist_ok=True)
+    (folder.job(job.key) / "train.log").write_text("<b>line</b>\n")
+    response = client.get(f"/jobs/{job.id}/log")
+    assert response.text == "<b>line</b>\n"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert f'filename="loradeck-job-{job.id}.log"' in response.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("path", ["/jobs/99", "/jobs/99/overview", "/jobs/99/samples", "/jobs/99/log"])
+def test_unknown_job_gets_404(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    assert "There is no job 99." in response.text
+
+
+@pytest.mark.parametrize("verb", ["cancel", "merge"])
+def test_reading_never_changes_a_job(client: TestClient, make_job: MakeJob, verb: str) -> None:
+    assert client.get(f"/jobs/{make_job().id}/{verb}").status_code in (404, 405)
