@@ -86,8 +86,8 @@ def require_close(comparison: Comparison, dtype: torch.dtype, what: str) -> None
     tolerance = _TOLERANCES[dtype]
     if not comparison.relative_difference <= tolerance:
         raise MergeError(
-            f"{what} differs from base and adapter: its logits are off by {comparison.relative_difference:.2%} of their "
-            f"spread (at most {comparison.max_logit_difference:.3g}), where rounding explains {tolerance:.1%}.",
+            f"{what} differs from base and adapter: its logits are {comparison.relative_difference:.2%} of their "
+            f"spread off (at most {comparison.max_logit_difference:.3g}), where rounding explains {tolerance:.1%}.",
             advice="Merge again in fp32. The adapter itself is unharmed and can be downloaded.",
         )
 

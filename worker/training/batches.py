@@ -56,7 +56,8 @@ class LengthGroupedSampler(Sampler[int]):
         batches = [group[i : i + self._batch_size] for group in groups for i in range(0, len(group), self._batch_size)]
         short = [batches.pop()] if len(batches[-1]) < self._batch_size else []  # a short batch must come last
         self._random.shuffle(batches)
-        batches.sort(key=lambda batch: self._lengths[batch[0]] < max(self._lengths))
+        longest = max(range(len(batches)), key=lambda i: self._lengths[batches[i][0]], default=0)
+        batches[:1], batches[longest : longest + 1] = batches[longest : longest + 1], batches[:1]
         return (index for batch in batches + short for index in batch)
 
     def _sorted(self, rows: list[int]) -> list[int]:

@@ -141,7 +141,8 @@ class SpoolCallback(TrainerCallback):
         if self.totals.eval_loss is None:  # late, so that it does not delay the first step; the base does not change
             self._evaluate(0, base=True)
         self.totals.eval_loss = self._evaluate(state.global_step, base=False)
-        self.context.spool.phase("train")
+        if state.global_step < state.max_steps:
+            self.context.spool.phase("train")
 
     def _evaluate(self, step: int, *, base: bool) -> float | None:
         if self._required.evaluate is None:

@@ -38,6 +38,14 @@ def test_the_longest_row_comes_in_the_first_batch() -> None:
     assert max(LENGTHS) in [LENGTHS[i] for i in order[:4]]
 
 
+def test_rows_of_equal_length_do_not_gather_at_the_start() -> None:
+    """As happens where max_length cuts many rows."""
+    lengths = [50] * 60 + [10] * 140
+    order = list(LengthGroupedSampler(lengths, batch_size=4, seed=1))
+    assert lengths[order[0]] == 50
+    assert sum(lengths[i] == 50 for i in order[:60]) < 40
+
+
 def test_batches_hold_little_padding_and_do_not_shrink_steadily() -> None:
     order = list(LengthGroupedSampler(LENGTHS, batch_size=4, seed=1))
     batches = [[LENGTHS[i] for i in order[start : start + 4]] for start in range(0, len(order), 4)]
