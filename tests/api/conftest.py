@@ -1,0 +1,31 @@
+"""What the tests of the JSON API share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.core.conftest import database, migrated_file  # noqa: F401 - fixtures
+
+Shown = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def refused() -> Shown:
+    """The body of a refusal, whose shape is held to what is promised."""
+
+    def refused(response: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/json"
+        assert set(response.json()) == {"error"}
+        error: dict[str, Any] = response.json()["error"]
+        assert {"code", "message"} <= set(error) <= {"code", "message", "advice", "field", "faults"}
+        assert all(isinstance(error[name], str) for name in set(error) - {"faults"})
+        assert error["message"].strip()
+        assert code in (None, error["code"])
+        return error
+
+    return refused
