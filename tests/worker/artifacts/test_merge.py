@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,19 @@ def test_vocabulary_keeps_its_size_and_tied_embeddings_stay_tied(trained: Traine
     assert "lm_head.weight" not in merged
     model: Any = AutoModelForCausalLM.from_pretrained(context.folder / "merged")
     assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_merging_asks_nothing_of_the_network(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(*arguments: Any, **_: Any) -> None:
+        asked.append(arguments)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    run_merge(merge_job(trained, tmp_path))
+    assert asked == []
 
 
 def test_untied_head_stays_its_own(trained_untied: Trained, tmp_path: Path) -> None:

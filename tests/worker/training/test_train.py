@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,19 @@ def test_full_disk_is_named_before_anything_is_written(make_job: MakeJob, monkey
         run_training(context)
     assert caught.value.code == "disk_full"
     assert folders_below(context) == []
+
+
+def test_training_asks_nothing_of_the_network(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(*arguments: Any, **_: Any) -> None:
+        asked.append(arguments)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    run_training(make_job(max_steps=1))
+    assert asked == []
 
 
 def test_model_without_a_chat_template_saves_the_default_with_the_adapter(tmp_path: Path) -> None:
