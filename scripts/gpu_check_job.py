@@ -14,7 +14,7 @@ STEPS = 20
 
 def make_assignment(folder: Path) -> Assignment:
     """Lay the model and its rows into `folder`, and say what a child shall do with them."""
-    _make_tiny_model(folder / "model")
+    make_tiny_model(folder / "model")
     rows = folder / "rows.jsonl"
     turns = [("user", "Count to ten."), ("assistant", "1 2 3 4 5 6 7 8 9 10")]
     row = json.dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
@@ -36,11 +36,13 @@ def make_assignment(folder: Path) -> Assignment:
     )
 
 
-def _make_tiny_model(folder: Path) -> None:
+def make_tiny_model(folder: Path) -> None:
     """A random Llama of 2 layers with a tokenizer of bytes; nothing is downloaded."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     special = ["<|im_start|>", "<|im_end|>"]
     symbols = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer: Any = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(symbols)}, merges=[]))
