@@ -22,6 +22,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the child: a thread that spins starves the other processes
 
 import torch
 from transformers import Trainer, TrainerCallback
