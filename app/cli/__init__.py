@@ -34,3 +34,6 @@ def main() -> None:
     except AppError as error:
         print_error(error)
         sys.exit(EXIT_INVALID if isinstance(error, InvalidInput | NotFound) else EXIT_FAILED)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print_error(AppError(str(error)))
+        sys.exit(EXIT_FAILED)

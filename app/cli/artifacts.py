@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 
 from app.cli.client import Client
@@ -36,15 +37,25 @@ def download(
     """Download an artifact as a zip. The file appears under its name only when it is whole."""
     if not output.resolve().parent.is_dir():
         raise InvalidInput(f"The folder of {output} does not exist.", field="output")
-    partial = output.with_name(output.name + ".part")
-    with Client().stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response, partial.open("wb") as file:
-        for chunk in response.iter_bytes():
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(output)
+    if output.is_dir():
+        raise InvalidInput(f"{output} is a folder; name the zip file to write.", field="output")
+    with Client().stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response:
+        _save(response, output)
     result = {"kind": kind, "path": str(output), "bytes": output.stat().st_size}
     print_json(result) if json else print(f"{output}: {result['bytes']:,} bytes")
+
+
+def _save(response: httpx.Response, output: Path) -> None:
+    partial = output.with_name(output.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @top.command("merge")

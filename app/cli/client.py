@@ -32,7 +32,7 @@ class Client:
     """The JSON API as plain calls. Raises: NotRunning, InvalidInput, NotFound, RequestFailed."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        url, token = _find_server(settings or Settings())
+        url, token = _find_server(settings or Settings.load())
         headers = {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=_TIMEOUT, trust_env=False)
 
@@ -40,13 +40,13 @@ class Client:
         """The JSON answer; parameters that are None are left out."""
         return self._send("GET", path, params=_present(params)).json()
 
-    def get_text(self, path: str, offset: int = 0) -> str:
-        """The text answer, from a byte offset on."""
+    def get_bytes(self, path: str, offset: int = 0) -> bytes:
+        """The answer as it is, from a byte offset on."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         response = self._request("GET", path, headers=headers)
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return ""
-        return _checked(response).text
+            return b""
+        return _checked(response).content
 
     def post(self, path: str, body: dict[str, Any] | None = None, **options: Any) -> Any:
         """Send JSON (or, by `files` and `data`, a form) and return the JSON answer."""

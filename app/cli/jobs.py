@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,12 +93,13 @@ def logs(job: int, follow: Annotated[bool, typer.Option("--follow", "-f")] = Fal
     """The job's log; --follow goes on until the job has ended."""
     client = Client()
     offset = 0
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may come in two parts
     while True:
-        ended = client.get(f"/jobs/{job}")["status"] in ENDED
-        text = client.get_text(f"/jobs/{job}/logs", offset)
-        offset += len(text.encode())
-        print(text, end="", flush=True)
-        if ended or not follow:
+        last = client.get(f"/jobs/{job}")["status"] in ENDED or not follow
+        content = client.get_bytes(f"/jobs/{job}/logs", offset)
+        offset += len(content)
+        print(decoder.decode(content, final=last), end="", flush=True)
+        if last:
             return
         time.sleep(_POLL_SECONDS)
 

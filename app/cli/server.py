@@ -37,7 +37,7 @@ def serve(
 ) -> None:
     """Start the dashboard: web and worker."""
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = Settings().model_copy(update=given)
+    settings = Settings.load().model_copy(update=given)
     set_up_logging(settings.log_level)
     _refuse_open_bind(settings)
     listener = _listen(settings)

@@ -43,6 +43,8 @@ def gpu(*, json: AsJson = False) -> None:
 def events(
     job: Annotated[int | None, typer.Option(help="Only this job's, from its first to its last.")] = None,
     after: Annotated[int | None, typer.Option(min=0, help="From behind this event id.")] = None,
+    *,
+    _json: Annotated[bool, typer.Option("--json", help="Accepted as elsewhere: each line is JSON anyway.")] = False,
 ) -> None:
     """The live stream, one JSON object a line; of one job, until it has ended."""
     for event in Client().events(job=job, after=after):
@@ -54,7 +56,7 @@ def events(
 @app.command("doctor")
 def doctor(*, json: AsJson = False) -> None:
     """Check what this installation needs; exit code 1 where something is wrong."""
-    checks = run_checks(Settings())
+    checks = run_checks(Settings.load())
     if json:
         print_json({"ok": all(check.ok for check in checks), "checks": [check.to_json() for check in checks]})
     else:

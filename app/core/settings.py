@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from app.core.errors import Fault, InvalidInput
 
 
 def _cache_home() -> Path:
@@ -16,6 +20,10 @@ def _cache_home() -> Path:
 
 def _data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "loradeck"
+
+
+def _variable(field: str | int) -> str:
+    return f"LORADECK_{field}".upper()
 
 
 class Settings(BaseSettings):
@@ -48,6 +56,17 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="Level of the log on stderr.")
     url: str | None = Field(None, description="Client only: address of a dashboard elsewhere.")
     token: str | None = Field(None, description="Client only: API token of a dashboard elsewhere.")
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read them. Raises: InvalidInput that names each variable."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise InvalidInput([Fault(_variable(d["loc"][0]), d["msg"]) for d in error.errors()]) from None
+        except SettingsError as error:  # a list that is not JSON
+            named = re.search(r'field "(\w+)"', str(error))
+            raise InvalidInput("This is not valid JSON.", field=_variable(named[1] if named else "*")) from None
 
     @cached_property
     def effective_database_url(self) -> str:
