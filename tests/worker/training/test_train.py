@@ -21,6 +21,8 @@ from worker.artifacts import folders
 from worker.artifacts.folders import DiskFull
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
+from worker.inference.generate import Sampling, generate, load_model
+from worker.training.model import load_tokenizer
 from worker.training.train import run_training
 
 pytestmark = [
@@ -163,13 +165,24 @@ def test_meta_lists_every_file_with_its_hash(make_job: MakeJob) -> None:
     assert (meta["step"], meta["spec"]["r"], meta["base_model"]["name"]) == (1, 8, "tiny")
 
 
-def test_base_and_tuned_answers_stand_side_by_side(make_job: MakeJob) -> None:
-    context = make_job(max_steps=2)
+def test_base_and_tuned_answers_stand_side_by_side(make_job: MakeJob, tiny_model: Path) -> None:
+    context = make_job(max_steps=12, learning_rate=3e-2)
     run_training(context)
-    samples = [(r.step, r.data["model"], r.data["prompt"]) for r in read_records(context) if r.kind == "sample"]
-    prompts = [prompt for _step, _model, prompt in samples[::2]]
-    assert samples == [(s, m, p) for p in prompts for s, m in ((0, "base"), (2, "tuned"))]
+    samples = [
+        (r.step, r.data["model"], r.data["prompt"], r.data["text"]) for r in read_records(context) if r.kind == "sample"
+    ]
+    prompts = [sample[2] for sample in samples[::2]]
     assert len(set(prompts)) == 2
+    tokenizer = load_tokenizer(tiny_model)
+    base, tuned = load_model(str(tiny_model), None), load_model(str(tiny_model), str(context.folder / "adapter"))
+    expected = []
+    for prompt in prompts:
+        for step, name, model in ((0, "base", base), (12, "tuned", tuned)):
+            chat = [{"role": "user", "content": prompt}]
+            answer = generate(model, tokenizer, chat, Sampling(max_new_tokens=48), lambda _tokens: False)
+            expected.append((step, name, prompt, answer.text))
+    assert samples == expected
+    assert samples[0][3] != samples[1][3]
 
 
 def test_first_eval_loss_is_the_untuned_models(make_job: MakeJob) -> None:
