@@ -40,7 +40,7 @@ image: ## build the container images (see docs/images.md)
 	./scripts/build_images.sh
 
 gpu-check: setup ## once, on a machine with a GPU (see docs/gpu-checklist.md)
-	$(BIN)/python scripts/gpu_check.py
+	$(BIN)/python -m scripts.gpu_check
 
 migration: $(READY_DEV) ## draft a migration: make migration NAME="add a column"
 	$(BIN)/python scripts/new_migration.py "$(NAME)"
@@ -56,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_DEV): $(READY)
 	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[web,worker,dev]'
-	$(BIN)/python scripts/ensure_browser.py
+	$(BIN)/python scripts/ensure_test_tools.py
 	touch $@
 
 $(ASSETS): package-lock.json scripts/fetch_assets.py $(READY)

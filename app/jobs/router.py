@@ -10,8 +10,8 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from sqlmodel import Session
 
 from app.core.datasets.store import list_datasets
-from app.core.demo import demo_spec
 from app.core.errors import Fault, InvalidInput
+from app.core.first_run import queue_demo
 from app.core.events.log import latest_id
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs as query_jobs
@@ -73,9 +73,9 @@ def create_job(request: Request, typed: Typed, database: DatabaseDep) -> Respons
 
 
 @router.post("/jobs/demo")
-def run_demo_job(request: Request, session: WriteSessionDep) -> Response:
-    """Queue the demo job."""
-    job = submit_training(session, demo_spec(), "demo")
+def run_demo_job(request: Request, database: DatabaseDep) -> Response:
+    """Queue the demo job, or show the one that waits or runs."""
+    job = queue_demo(database)
     return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
 
 
