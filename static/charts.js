@@ -6,6 +6,9 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 const short = (value) => (value == null ? "n/a" : Number(value.toPrecision(4)).toString());
 const gib = (value) => (value == null ? "n/a" : `${value.toFixed(2)} GiB`);
 
+/** A line needs two points; fewer are drawn as dots. */
+const few = (plot) => plot.data[0].length < 3;
+
 /** Sorted x with columns beside it; a point at a known x replaces what it names. */
 class Table {
   constructor(names) {
@@ -188,7 +191,7 @@ class LossChart extends Chart {
     return {
       yValues: (value) => short(value),
       series: [
-        { column: "loss", label: "loss", stroke: `${loss}80`, width: 1, spanGaps: true, points: { show: this.table.x.length < 3, size: 4 } },
+        { column: "loss", label: "loss", stroke: `${loss}80`, width: 1, spanGaps: true, points: { show: few, size: 4 } },
         { column: "smoothed", label: "smoothed loss", stroke: loss, width: 2.5, spanGaps: true, points: { show: false } },
         { column: "eval_loss", label: "eval loss", stroke: other, width: 1.5, dash: [6, 4], spanGaps: true, points: { show: true, size: 8, fill: other } },
       ],
@@ -231,7 +234,7 @@ class MemoryChart extends Chart {
 
   describe() {
     const used = css("--series-used"), mine = css("--series-mine"), cap = css("--series-cap");
-    const line = (column, label, stroke, extra) => ({ column, label, stroke, width: 2, points: { show: this.table.x.length < 3, size: 4 }, ...extra });
+    const line = (column, label, stroke, extra) => ({ column, label, stroke, width: 2, points: { show: few, size: 4 }, ...extra });
     const series = this.onDevice
       ? [line("vram_used_bytes", "VRAM used, whole device", used), line("process_vram_bytes", "VRAM of this job's process", mine, { dash: [8, 3] }), line("vram_total_bytes", "VRAM total", cap, { width: 1.5, dash: [2, 4], points: { show: false } })]
       : [line("ram_used_bytes", "host RAM used", used), line("child_rss_bytes", "resident memory of this job's process", mine, { dash: [8, 3] }), line("ram_total_bytes", "host RAM total", cap, { width: 1.5, dash: [2, 4], points: { show: false } })];

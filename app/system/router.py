@@ -14,7 +14,7 @@ from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
 from app.core.events.log import latest_id
 from app.core.jobs.models import Job
 from app.core.jobs.queries import LISTED_KINDS, active_job, latest_reading, queued_jobs, worker_view
-from app.core.jobs.status import ENDED
+from app.core.jobs.status import ENDED, JobKind
 from app.core.metrics.store import latest_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
@@ -61,6 +61,7 @@ def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
         "queue": queued_jobs(session),
         "importing": _importing(session),
         "recent": _recent(session),
+        "trained": session.exec(select(Job.id).where(Job.kind == JobKind.TRAIN).limit(1)).first() is not None,
         "can_run_demo": _can_run_demo(session),
         **_readings(session),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.core.database import Database
 from app.core.datasets.models import Dataset
@@ -17,6 +18,7 @@ from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.status import JobStatus
 from app.core.metrics.store import put_metrics
 from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import add_imported
 from app.web.security import CONTENT_SECURITY_POLICY
 
 MakeJob = Callable[..., Job]
@@ -64,6 +66,21 @@ def test_empty_dashboard_offers_one_button(client: TestClient, database: Databas
     assert "Run the demo job" in page
     assert client.post("/jobs/demo", follow_redirects=False).headers["location"] == "/jobs/1"
     assert "Run the demo job" not in client.get("/").text
+
+
+def test_demo_is_offered_while_its_model_is_imported(client: TestClient, database: Database) -> None:
+    beat(database)
+    with database.write() as session:
+        model = add_imported(session, DEMO_MODEL_NAME, {"kind": "demo"})
+        session.add(
+            Dataset(name=DEMO_DATASET_NAME, format="alpaca", rows=2, bytes=1, sha256="", rows_sha256="", created_at=0.0)
+        )
+    with database.read() as session:
+        start(database, session.exec(select(Job).where(Job.base_model_id == model.id)).one())
+    page = client.get("/").text
+    assert "#1 import" in page
+    assert "Run the demo job" in page
+    assert "starts when its model is ready" in page
 
 
 def test_dashboard_shows_what_runs_and_what_waits_in_order(
