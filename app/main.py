@@ -101,4 +101,9 @@ def _end_streams_on_signal(tailer: EventTailer) -> Callable[[], None]:
             previous[number] = signal.signal(number, handle)
     except ValueError:
         return lambda: None
-    return lambda: [signal.signal(number, handler) for number, handler in previous.items()] and None
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    return restore

@@ -1,4 +1,4 @@
-"""See to it that the tests have a Chromium and a C compiler: those on PATH, else Debian's packages, installed as root."""
+"""See to it that the tests have a Chromium and a C compiler: install Debian's packages of what is not on PATH."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from sqlmodel import Session
 
 from app.core.datasets.store import list_datasets
 from app.core.errors import Fault, InvalidInput
-from app.core.first_run import queue_demo
 from app.core.events.log import latest_id
+from app.core.first_run import queue_demo
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs as query_jobs
 from app.core.jobs.status import JobKind, JobStatus
