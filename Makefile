@@ -21,7 +21,7 @@ demo: setup ## start the dashboard and queue the demo job
 	$(BIN)/loradeck serve --demo
 
 test: setup $(READY_DEV) ## run every test, in a real browser too
-	$(BIN)/pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest
 
 check: setup $(READY_DEV) ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
