@@ -38,9 +38,9 @@ HOST = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, else the one that playwright brought."""
+    """Debian's Chromium, else the one that playwright brought. No wider scope: playwright holds this thread's loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         yield browser
