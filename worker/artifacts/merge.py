@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import MergeError
 from worker.artifacts.folders import META, folder_bytes, publish_artifact
-from worker.artifacts.verify import Reference, certify, compare, measure_reference, require_close
+from worker.artifacts.verify import Reference, certify, measure_again, measure_reference, require_same
 from worker.base_models.publish import hash_file
 from worker.base_models.stages import Stages
 from worker.context import JobContext
@@ -46,12 +46,12 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     target, needed = context.folder / "merged", _weights_bytes(model, dtype) + _FILES_BYTES
     with publish_artifact(target, meta, needed) as folder:
         stages.enter("merge")
-        model, reference = merge(model, tokenizer)
+        model, reference, rounded = merge(model, tokenizer, dtype)
         stages.enter("save")
         save_model(model, tokenizer, folder, dtype)
         del model
         stages.enter("verify")
-        meta["certificate"] = certify(reference, folder, dtype)
+        meta["certificate"] = certify(reference, rounded, folder, dtype)
         logger.info("verified: %s", meta["certificate"])
         stages.check_stop()
     stages.finish()
@@ -77,26 +77,26 @@ def check_adapter(adapter: Path, base_model_name: str) -> None:
         raise MergeError(f"The adapter was trained on {config['base_model_name_or_path']}, not on {base_model_name}.")
 
 
-def merge(model: Any, tokenizer: Any) -> tuple[Any, Reference]:
-    """Add the adapter to the base weights in fp32. Returns the plain model and what it has to answer like.
+def merge(model: Any, tokenizer: Any, dtype: torch.dtype) -> tuple[Any, Reference, Reference]:
+    """Add the adapter to the base weights in fp32, then round once to `dtype`; the parameters stay fp32 tensors.
 
-    Raises: MergeError where it answers otherwise already here.
+    Returns the plain model, what base and adapter answer, and what the rounded sum answers.
+    Raises: MergeError where the sum answers otherwise than base and adapter, or does not fit into `dtype`.
     """
     reference = measure_reference(model, tokenizer)
     merged = model.merge_and_unload()
-    require_close(compare(reference, merged), torch.float32, "The merged model in memory")
-    return merged, reference
+    require_same(reference, measure_again(reference, merged), "The merged model in memory")
+    for name, parameter in merged.named_parameters():
+        parameter.data = parameter.data.to(dtype).float()
+        if not torch.isfinite(parameter.data).all():
+            raise MergeError(f"{name} holds values that do not fit into {dtype}.", advice="Merge in bf16 instead.")
+    return merged, reference, measure_again(reference, merged)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Round the weights to `dtype` and write them with tokenizer, chat template and generation config.
-
-    Raises: MergeError where a weight does not fit into `dtype`.
-    """
-    for name, parameter in model.named_parameters():
+    """Write the rounded weights in `dtype`, with tokenizer, chat template and generation config."""
+    for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)  # in place, so that tied weights stay tied
-        if not torch.isfinite(parameter.data).all():
-            raise MergeError(f"{name} holds values that do not fit into {dtype}.", advice="Merge in bf16 instead.")
     model.config.dtype = dtype
     mend_generation_config(model.generation_config, stop_token_ids(model, tokenizer))
     model.save_pretrained(folder)
