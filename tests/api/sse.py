@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import httpx
 from tests.live_server import Served
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-READ_SECONDS = 20.0
+READ_SECONDS = 20.0  # longer than the pause between two heartbeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,12 @@ def _message(block: str) -> Message:
 
 
 def take(messages: Iterator[Message], count: int) -> list[Message]:
-    """So many events, heartbeats left out."""
+    """So many events, heartbeats left out. They keep a stream open, so the time is watched too."""
     events: list[Message] = []
+    deadline = time.monotonic() + READ_SECONDS
     while len(events) < count:
         message = next(messages)
+        assert time.monotonic() < deadline, f"{count} events were expected, {len(events)} came"
         if message.event != "heartbeat":
             events.append(message)
     return events
