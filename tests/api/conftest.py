@@ -8,9 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
+from app.web import sse as web_sse
 from tests.core.conftest import database, migrated_file  # noqa: F401 - fixtures
 
 Shown = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _tailer_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application's end waits for the tailer's pause, in each test anew."""
+    monkeypatch.setattr(web_sse, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture

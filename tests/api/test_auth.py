@@ -6,7 +6,6 @@ import json
 import socket
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 
 from app.core.settings import Settings
@@ -60,13 +59,11 @@ def test_every_route_under_the_prefix_is_in_the_openapi_document(client: TestCli
     }
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["", "Bearer", "Bearer ", "Bearer wrong", "Basic {token}", "{token}", "Bearer {token}x", "Bearer Bearer {token}"],
-)
-def test_other_values_are_refused(client: TestClient, refused: Shown, value: str) -> None:
+def test_other_values_are_refused(client: TestClient, refused: Shown) -> None:
     token = client.headers["authorization"].removeprefix("Bearer ")
-    refused(client.get("/api/v1/jobs", headers={"Authorization": value.format(token=token)}), 401)
+    near = (f"Basic {token}", token, f"Bearer {token}x", f"Bearer Bearer {token}", f"Bearer {token[:-1]}")
+    for value in ("", "Bearer", "Bearer ", "Bearer wrong", *near):
+        refused(client.get("/api/v1/jobs", headers={"Authorization": value}), 401)
 
 
 def test_a_token_of_odd_bytes_is_refused_not_an_error(client: TestClient, refused: Shown) -> None:

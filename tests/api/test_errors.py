@@ -14,35 +14,35 @@ from tests.api.conftest import Shown
 BIG = 10**30
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/api/v1/nothing", 404, "not_found"),
-        ("GET", "/api/v1/jobs/77", 404, "not_found"),
-        ("GET", f"/api/v1/jobs/{BIG}", 404, "not_found"),
-        ("GET", "/api/v1/jobs/-1", 404, "not_found"),
-        ("GET", "/api/v1/jobs/x", 422, "invalid_input"),
-        ("GET", f"/api/v1/jobs/{BIG}/metrics", 404, "not_found"),
-        ("GET", f"/api/v1/jobs/{BIG}/logs", 404, "not_found"),
-        ("GET", f"/api/v1/jobs/{BIG}/artifacts", 404, "not_found"),
-        ("POST", f"/api/v1/jobs/{BIG}/cancel", 404, "not_found"),
-        ("GET", "/api/v1/datasets/gone", 404, "not_found"),
-        ("GET", f"/api/v1/datasets/{BIG}", 404, "not_found"),
-        ("GET", "/api/v1/datasets/..%2f..%2fetc%2fpasswd", 404, "not_found"),
-        ("GET", "/api/v1/datasets/%00", 404, "not_found"),
-        ("GET", "/api/v1/datasets/%ff", 404, "not_found"),
-        ("GET", "/api/v1/models/gone", 404, "not_found"),
-        ("GET", f"/api/v1/models/{BIG}", 404, "not_found"),
-        ("DELETE", "/api/v1/jobs", 405, "bad_request"),
-        ("GET", f"/api/v1/jobs?page={BIG}", 422, "invalid_input"),
-        ("GET", "/api/v1/jobs?size=0", 422, "invalid_input"),
-        ("GET", "/api/v1/jobs?status=gone", 422, "invalid_input"),
-        ("GET", "/api/v1/datasets/small/rows?first=0", 422, "invalid_input"),
-        ("GET", "/api/v1/datasets/small/rows?count=501", 422, "invalid_input"),
-    ],
-)
-def test_refusals(client: TestClient, refused: Shown, method: str, path: str, status: int, code: str) -> None:
-    refused(client.request(method, path), status, code)
+REFUSALS = [
+    ("GET", "/api/v1/nothing", 404, "not_found"),
+    ("GET", "/api/v1/jobs/77", 404, "not_found"),
+    ("GET", f"/api/v1/jobs/{BIG}", 404, "not_found"),
+    ("GET", "/api/v1/jobs/-1", 404, "not_found"),
+    ("GET", "/api/v1/jobs/x", 422, "invalid_input"),
+    ("GET", f"/api/v1/jobs/{BIG}/metrics", 404, "not_found"),
+    ("GET", f"/api/v1/jobs/{BIG}/logs", 404, "not_found"),
+    ("GET", f"/api/v1/jobs/{BIG}/artifacts", 404, "not_found"),
+    ("POST", f"/api/v1/jobs/{BIG}/cancel", 404, "not_found"),
+    ("GET", "/api/v1/datasets/gone", 404, "not_found"),
+    ("GET", f"/api/v1/datasets/{BIG}", 404, "not_found"),
+    ("GET", "/api/v1/datasets/..%2f..%2fetc%2fpasswd", 404, "not_found"),
+    ("GET", "/api/v1/datasets/%00", 404, "not_found"),
+    ("GET", "/api/v1/datasets/%ff", 404, "not_found"),
+    ("GET", "/api/v1/models/gone", 404, "not_found"),
+    ("GET", f"/api/v1/models/{BIG}", 404, "not_found"),
+    ("DELETE", "/api/v1/jobs", 405, "bad_request"),
+    ("GET", f"/api/v1/jobs?page={BIG}", 422, "invalid_input"),
+    ("GET", "/api/v1/jobs?size=0", 422, "invalid_input"),
+    ("GET", "/api/v1/jobs?status=gone", 422, "invalid_input"),
+    ("GET", "/api/v1/datasets/small/rows?first=0", 422, "invalid_input"),
+    ("GET", "/api/v1/datasets/small/rows?count=501", 422, "invalid_input"),
+]
+
+
+def test_refusals(client: TestClient, refused: Shown) -> None:
+    for method, path, status, code in REFUSALS:
+        refused(client.request(method, path), status, code)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
@@ -53,11 +53,11 @@ def test_json_under_another_type_is_refused(client: TestClient, refused: Shown, 
     assert client.get("/api/v1/jobs").json()["total"] == 0
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"\xff", b"null", b'{"spec": 5}', b"[" * 100_000])
-def test_a_broken_body_is_refused(client: TestClient, refused: Shown, body: bytes) -> None:
-    response = client.post("/api/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert response.status_code in (400, 422)
-    refused(response, response.status_code)
+def test_a_broken_body_is_refused(client: TestClient, refused: Shown) -> None:
+    for body in (b"", b"{", b"[]", b"5", b"\xff", b"null", b'{"spec": 5}', b"[" * 100_000):
+        response = client.post("/api/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 422), body
+        refused(response, response.status_code)
 
 
 def test_a_busy_database_is_said_with_when_to_try_again(client: TestClient, refused: Shown) -> None:
