@@ -11,11 +11,11 @@ from app.api.schemas import CancelIn, GenerateIn, JobOut, JobPage, MergeIn, Subm
 from app.core.errors import InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs
-from app.core.jobs.spec import parse_spec, parse_yaml
+from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_generation, submit_merge, submit_training
+from app.core.jobs.submit import submit_generation, submit_merge, submit_values
 from app.core.metrics.store import Series, read_series
-from app.web.dependencies import FolderDep, JobDep, SessionDep, WriteSessionDep
+from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -37,12 +37,12 @@ def list_all(
 
 
 @router.post("", status_code=201, name="api_submit_job")
-def submit(body: SubmitIn, session: WriteSessionDep) -> JobOut:
+def submit(body: SubmitIn, session: WriteSessionDep, settings: SettingsDep) -> JobOut:
     """Queue a training job. 422 names every fault at once, and nothing is queued."""
     if (body.spec is None) == (body.yaml is None):
         raise InvalidInput("Give the spec as `spec` or as `yaml`.", field="spec")
-    spec = parse_yaml(body.yaml) if body.yaml is not None else parse_spec(body.spec or {})
-    return JobOut.model_validate(submit_training(session, spec, body.name))
+    values = read_yaml(body.yaml) if body.yaml is not None else body.spec or {}
+    return JobOut.model_validate(submit_values(session, values, body.name, settings.local_roots))
 
 
 @router.get("/{job_id}", name="api_show_job")

@@ -11,10 +11,10 @@ from fastapi import Request
 from pydantic.fields import FieldInfo
 
 from app.core.errors import Fault, InvalidInput
-from app.core.jobs.spec import TrainingSpec, parse_spec
+from app.core.jobs.spec import TrainingSpec
 
 NAME = "name"  # of the job; not a field of the spec
-_SWITCH = {"auto": "auto", "true": "on", "false": "off"}
+_SWITCH = {"true": "on", "false": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ def build_form(
     return JobForm(str(values.get(NAME, "")), groups, elsewhere, changed)
 
 
-def parse_form(typed: Mapping[str, str]) -> TrainingSpec:
-    """What was typed as a spec. Raises: InvalidInput with every fault."""
+def parse_form(typed: Mapping[str, str]) -> dict[str, Any]:
+    """What was typed as a spec's values, not yet checked."""
     values = {name: value.strip() for name, value in typed.items() if name != NAME}
-    return parse_spec({name: _parse(name, value) for name, value in values.items()})
+    return {name: _parse(name, value) for name, value in values.items()}
 
 
 def all_faults(error: InvalidInput) -> Sequence[Fault]:
@@ -94,7 +94,7 @@ def _choices(info: FieldInfo) -> dict[str, str] | None:
     """The values of a closed field, else None."""
     types = _types(info)
     if bool in types:
-        return dict(_SWITCH)
+        return {"auto": "auto", **_SWITCH} if len(types) > 1 else dict(_SWITCH)
     if all(get_origin(each) is Literal for each in types):
         return {value: value for each in types for value in get_args(each)}
     return None

@@ -16,7 +16,7 @@ from app.core.first_run import queue_demo
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs as query_jobs
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_merge, submit_training
+from app.core.jobs.submit import submit_merge, submit_values
 from app.core.models.models import ModelStatus
 from app.core.models.registry import list_models
 from app.jobs.forms import NAME, all_faults, build_form, parse_form, read_form
@@ -62,9 +62,8 @@ def new_job(
 def create_job(request: Request, typed: Typed, database: DatabaseDep) -> Response:
     """Queue a training job; where that is not possible, the form again with every fault beside its field."""
     try:
-        spec = parse_form(typed)
         with database.write() as session:
-            job = submit_training(session, spec, typed.get(NAME))
+            job = submit_values(session, parse_form(typed), typed.get(NAME))
     except InvalidInput as error:
         with database.read() as session:
             context = _form_context(session, typed, all_faults(error))

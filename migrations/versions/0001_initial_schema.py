@@ -67,6 +67,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.create_index("ix_event_job_id_id", ["job_id", "id"], unique=False)
+        batch_op.create_index("ix_event_job_id_kind_id", ["job_id", "kind", "id"], unique=False)
 
     op.create_table(
         "memory_reading",
@@ -231,6 +232,7 @@ def downgrade() -> None:
 
     op.drop_table("memory_reading")
     with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.drop_index("ix_event_job_id_kind_id")
         batch_op.drop_index("ix_event_job_id_id")
 
     op.drop_table("event")

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import Dashboard
 
@@ -36,11 +36,16 @@ def look(model):
         answer = model.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1]:]
     return logits, tokenizer.decode(answer, skip_special_tokens=True)
 
-load = lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+def load(path, dtype=torch.float32):
+    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+
+base_logits, _ = look(load(base))
 tuned_logits, tuned = look(PeftModel.from_pretrained(load(base), adapter))
+rough_logits, _ = look(PeftModel.from_pretrained(load(base, torch.bfloat16), adapter))
 merged_logits, merged_answer = look(load(merged))
-print(json.dumps({"difference": (tuned_logits - merged_logits).abs().max().item(),
-                  "scale": tuned_logits.abs().max().item(), "tuned": tuned, "merged": merged_answer}))
+apart = lambda logits: (tuned_logits - logits).square().mean().sqrt().item()
+print(json.dumps({"adapter_effect": apart(base_logits), "bf16_arithmetic": apart(rough_logits),
+                  "merged": apart(merged_logits), "tuned_answer": tuned, "merged_answer": merged_answer}))
 """
 
 
@@ -57,10 +62,15 @@ def start_demo_job(page: Page, max_steps: int) -> int:
     return int(page.url.rpartition("/")[2])
 
 
+def find_download(page: Page, text: str) -> Locator:
+    """A download of the job's page."""
+    return page.locator("#job-artifacts a", has_text=text)
+
+
 def download(page: Page, link: str, target: Path) -> zipfile.ZipFile:
     """Click a download link; returns the zip, checked."""
     with page.expect_download(timeout=2 * MINUTE) as started:
-        page.get_by_role("link", name=link).click()
+        find_download(page, link).click()
     started.value.save_as(target)
     opened = zipfile.ZipFile(target)
     assert opened.testzip() is None
@@ -84,11 +94,12 @@ def test_demo_job_from_the_form_to_the_merged_model(page: Page, dashboard: Dashb
     assert dashboard.command("jobs", "show", str(second))["status"] == "cancelled"
 
     page.goto(f"/jobs/{job_id}")
-    expect(page.get_by_role("link", name="Download adapter")).to_be_visible(timeout=5 * MINUTE)
-    expect(page.locator("#job-samples .answer")).to_have_count(4, timeout=2 * MINUTE)
-    expect(page.locator("#job-overview")).to_contain_text("completed")
+    expect(find_download(page, "Download adapter")).to_be_visible(timeout=5 * MINUTE)
+    expect(page.locator("#job-overview .status").first).to_contain_text("completed", timeout=2 * MINUTE)
+    expect(page.locator("#job-samples .answer")).to_have_count(4)
+    expect(page.locator("#job-samples")).not_to_contain_text("…")
     page.get_by_role("button", name="Merge into the base model").click()
-    expect(page.get_by_role("link", name="Download merged model")).to_be_visible(timeout=5 * MINUTE)
+    expect(find_download(page, "Download merged model")).to_be_visible(timeout=5 * MINUTE)
     adapter = download(page, "Download adapter", tmp_path / "adapter.zip")
     merged = download(page, "Download merged model", tmp_path / "merged.zip")
     check_downloads(dashboard, adapter, merged, tmp_path)
@@ -108,9 +119,10 @@ def check_downloads(dashboard: Dashboard, adapter: zipfile.ZipFile, merged: zipf
         [sys.executable, "-c", LOAD_BOTH, *arguments], cwd=folder, capture_output=True, text=True, check=True
     )
     seen = json.loads(run.stdout.splitlines()[-1])
-    assert seen["difference"] <= 0.02 * seen["scale"], seen
-    assert seen["tuned"] == seen["merged"]
-    assert len(seen["tuned"]) > 0
+    assert seen["merged"] <= 3 * seen["bf16_arithmetic"], seen
+    assert seen["merged"] <= seen["adapter_effect"] / 10, seen
+    assert seen["merged_answer"]
+    print(seen)
 
 
 def test_running_job_is_cancelled_from_its_page(page: Page, dashboard: Dashboard) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.errors import Fault, InvalidInput
-from app.core.jobs.spec import TrainingSpec
+from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.jobs.forms import FormField, JobForm, all_faults, build_form, parse_form
 
 
@@ -22,12 +22,12 @@ def _typed(**changes: str) -> dict[str, str]:
 def test_every_field_of_the_spec_has_a_label_help_and_a_place() -> None:
     form = build_form([], [], {})
     assert set(_fields(form)) == set(TrainingSpec.model_fields)
-    assert set(form.groups) == {"model", "data", "method", "basics", "advanced"}
+    assert set(form.groups) == {"model", "data", "method", "basics", "advanced", "unavailable"}
     assert all(field.label and field.help for field in _fields(form).values())
 
 
 def test_untouched_form_parses_to_the_defaults() -> None:
-    assert parse_form(_typed()) == TrainingSpec(base_model="tiny", dataset="small")
+    assert parse_spec(parse_form(_typed())) == TrainingSpec(base_model="tiny", dataset="small")
 
 
 def test_a_spec_survives_the_way_through_the_form() -> None:
@@ -41,7 +41,7 @@ def test_a_spec_survives_the_way_through_the_form() -> None:
         gradient_checkpointing=True,
     )
     fields = _fields(build_form(["tiny"], ["small"], spec.model_dump(mode="json")))
-    assert parse_form({name: field.value for name, field in fields.items()}) == spec
+    assert parse_spec(parse_form({name: field.value for name, field in fields.items()})) == spec
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_open_fields_are_text_inputs_and_numbers_say_so() -> None:
 def test_every_fault_stands_beside_its_field_and_what_was_typed_stays() -> None:
     typed = _typed(r="-1", learning_rate="fast", max_length="", target_modules=" , ")
     with pytest.raises(InvalidInput) as caught:
-        parse_form(typed)
+        parse_spec(parse_form(typed))
     faults = all_faults(caught.value)
     assert {fault.field for fault in faults} == {"r", "learning_rate", "max_length"}
     fields = _fields(build_form(["tiny"], ["small"], typed, faults))

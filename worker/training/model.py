@@ -123,6 +123,8 @@ def add_lora(model: Any, spec: TrainingSpec, base_model_name: str) -> Any:
         lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]  # a fraction works: the scale is alpha / r
         lora_dropout=spec.lora_dropout,
         target_modules=spec.target_modules,
+        use_rslora=spec.use_rslora,
+        use_dora=spec.use_dora,
         bias="none",
     )
     torch.manual_seed(spec.seed)

@@ -14,7 +14,11 @@ class Event(Numbered, table=True):
     """One thing that happened. Ids only grow and are never used twice, so a reader can resume behind any of them."""
 
     __tablename__ = "event"
-    __table_args__ = (Index("ix_event_job_id_id", "job_id", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("ix_event_job_id_id", "job_id", "id"),  # a job's stream
+        Index("ix_event_job_id_kind_id", "job_id", "kind", "id"),  # a job's log tail, its samples
+        {"sqlite_autoincrement": True},
+    )
 
     job_id: int | None = Field(default=None)
     kind: str

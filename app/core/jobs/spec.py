@@ -45,6 +45,15 @@ class TrainingSpec(BaseModel):
     target_modules: Literal["all-linear"] | list[str] = _field(
         "all-linear", "basics", "Target modules", "`all-linear`, or names of linear modules separated by commas."
     )
+    use_rslora: bool = _field(
+        False,
+        "advanced",
+        "Rank-stabilised",
+        "Scale the update by alpha / sqrt(r) instead of alpha / r: for high ranks.",
+    )
+    use_dora: bool = _field(
+        False, "advanced", "DoRA", "Learn the weights' magnitude apart from their direction: slower, at times better."
+    )
     max_length: int = _field(
         512, "basics", "Max length", "Longest row in tokens; what is beyond is cut from the end.", ge=8, le=1_048_576
     )
@@ -77,6 +86,7 @@ class TrainingSpec(BaseModel):
     gradient_checkpointing: Literal["auto"] | bool = _field(
         "auto", "advanced", "Gradient checkpointing", "Saves memory for time; `auto` is on with CUDA, off on the CPU."
     )
+    packing: bool = _field(False, "unavailable", "Packing", "Several rows in one sequence; not available yet.")
     seed: int = _field(
         42, "advanced", "Seed", "Fixes the order of rows, dropout and the adapter's start.", ge=0, le=2**32 - 1
     )
@@ -96,6 +106,15 @@ class TrainingSpec(BaseModel):
             raise PydanticCustomError("bool_as_number", "Input should be a number")
         return value
 
+    @field_validator("packing")
+    @classmethod
+    def _refuse_packing(cls, value: bool) -> bool:
+        if value:
+            raise PydanticCustomError(
+                "unavailable", "packing is not available in this version; rows are grouped by length"
+            )
+        return value
+
     def to_yaml(self) -> str:
         """The job YAML that reproduces this spec."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -110,7 +129,12 @@ def parse_spec(values: Mapping[str, Any]) -> TrainingSpec:
 
 
 def parse_yaml(text: str) -> TrainingSpec:
-    """Read a job YAML. Raises: InvalidInput."""
+    """Read and validate a job YAML. Raises: InvalidInput."""
+    return parse_spec(read_yaml(text))
+
+
+def read_yaml(text: str) -> dict[str, Any]:
+    """A job YAML's values, not yet validated. Raises: InvalidInput."""
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -118,7 +142,7 @@ def parse_yaml(text: str) -> TrainingSpec:
         raise InvalidInput(f"This is not valid YAML: {reason}", field="yaml") from None
     if not isinstance(values, dict):
         raise InvalidInput("A job YAML is a mapping of field: value.", field="yaml")
-    return parse_spec({str(key): value for key, value in values.items()})
+    return {str(key): value for key, value in values.items()}
 
 
 def _fault(detail: Any) -> Fault:

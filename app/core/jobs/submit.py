@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from sqlmodel import Session
 
@@ -12,19 +15,38 @@ from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.jobs.models import Job
 from app.core.jobs.queue import enqueue
-from app.core.jobs.spec import TrainingSpec
+from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
 from app.core.models.models import BaseModel, ModelStatus
-from app.core.models.registry import find_model, list_models
+from app.core.models.registry import add_model, find_model, list_models
 
 MERGE_DTYPES = ("bf16", "fp16", "fp32")
 _PLAYGROUND_PRIORITY = 20  # someone waits for the answer
 
 
-def submit_training(session: Session, spec: TrainingSpec, name: str | None = None) -> Job:
-    """Queue a training job. Raises: InvalidInput with every fault."""
-    model, dataset = find_model(session, spec.base_model), find_dataset(session, spec.dataset)
-    faults = [*_model_faults(session, spec, model), *_dataset_faults(session, spec, dataset)]
+def submit_values(
+    session: Session, values: Mapping[str, Any], name: str | None = None, local_roots: Sequence[Path] = ()
+) -> Job:
+    """Check plain values and queue the training job. Raises: InvalidInput with every fault of every kind at once."""
+    try:
+        spec = parse_spec(values)
+    except InvalidInput as error:
+        faulty = {fault.field for fault in error.faults}
+        known = {key: value for key, value in values.items() if key in TrainingSpec.model_fields and key not in faulty}
+        rest = TrainingSpec.model_construct(**{"base_model": "", "dataset": "", **known})
+        _, _, more = _find_references(session, rest, local_roots)
+        raise InvalidInput([*error.faults, *(fault for fault in more if fault.field not in faulty)]) from None
+    return submit_training(session, spec, name, local_roots)
+
+
+def submit_training(
+    session: Session, spec: TrainingSpec, name: str | None = None, local_roots: Sequence[Path] = ()
+) -> Job:
+    """Queue a training job. A model folder or hub id that is not registered yet is registered.
+
+    Raises: InvalidInput with every fault.
+    """
+    model, dataset, faults = _find_references(session, spec, local_roots)
     if faults or model is None or dataset is None:
         raise InvalidInput(faults)
     job = Job(
@@ -82,10 +104,27 @@ def _require_adapter(session: Session, source: Job) -> None:
         raise Conflict(f"Job {source.id} ({source.status}) has no adapter.", advice="Wait until it is completed.")
 
 
-def _model_faults(session: Session, spec: TrainingSpec, model: BaseModel | None) -> list[Fault]:
-    if model is None:
+def _find_references(
+    session: Session, spec: TrainingSpec, local_roots: Sequence[Path]
+) -> tuple[BaseModel | None, Dataset | None, list[Fault]]:
+    """What the spec names, and what is wrong with it."""
+    faults: list[Fault] = []
+    model = find_model(session, spec.base_model)
+    if model is None and "/" in spec.base_model:
+        try:
+            model = add_model(session, spec.base_model, local_roots)
+        except (InvalidInput, Conflict) as error:
+            faults.append(Fault("base_model", error.message, error.advice))
+    elif model is None:
         names = ", ".join(each.name for each in list_models(session)) or "none yet"
-        return [Fault("base_model", f"unknown base model {spec.base_model!r}", advice=f"Registered: {names}.")]
+        faults.append(Fault("base_model", f"unknown base model {spec.base_model!r}", f"Registered: {names}."))
+    if model is not None:
+        faults += _model_faults(spec, model)
+    dataset = find_dataset(session, spec.dataset)
+    return model, dataset, [*faults, *_dataset_faults(session, spec, dataset)]
+
+
+def _model_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     if model.status == ModelStatus.FAILED:
         return [Fault("base_model", f"{model.name} could not be imported: {model.error}")]
     return _target_faults(spec, model)

@@ -63,13 +63,28 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "save_total_limit": ([1, 1000], [0, 1001]),
 }
 NUMBERS = sorted(BOUNDS)
-CHOICES = {"task", "method", "lr_scheduler_type", "optim", "bf16", "gradient_checkpointing", "target_modules"}
+CHOICES = {
+    "use_rslora",
+    "use_dora",
+    "packing",
+    "task",
+    "method",
+    "lr_scheduler_type",
+    "optim",
+    "bf16",
+    "gradient_checkpointing",
+    "target_modules",
+}
 
 
 def _faults(**values: Any) -> dict[str, str]:
     with pytest.raises(InvalidInput) as caught:
         parse_spec({**NEEDED, **values})
     return {fault.field: fault.message for fault in caught.value.faults}
+
+
+def test_packing_is_refused_until_it_is_there() -> None:
+    assert "not available" in _faults(packing=True)["packing"]
 
 
 def test_each_field_is_covered_here() -> None:

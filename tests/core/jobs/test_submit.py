@@ -18,10 +18,11 @@ from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.models import Job
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_generation, submit_merge, submit_training
+from app.core.jobs.submit import submit_generation, submit_merge, submit_training, submit_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
 from tests.conftest import LINEAR_MODULES, write_dataset
+from tests.core.models.safetensors import write_model
 
 Registered = tuple[BaseModel, Dataset]
 
@@ -150,3 +151,37 @@ def test_someone_who_waits_for_an_answer_goes_before_trainings(
         answer = submit_generation(session, job, "x", base=True, max_new_tokens=9)
         merge = submit_merge(session, _with_adapter(session, job))
     assert answer.priority > merge.priority > job.priority
+
+
+def test_faults_of_values_and_of_references_come_together(database: Database, registered: Registered) -> None:
+    values = {"base_model": "nope", "dataset": "small", "r": 0, "packing": True, "colour": "red"}
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        submit_values(session, values)
+    assert {fault.field for fault in caught.value.faults} == {"r", "packing", "colour", "base_model"}
+    values = {"base_model": "tiny", "dataset": "nope", "target_modules": ["w_proj"], "learning_rate": -1}
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        submit_values(session, values)
+    assert {fault.field for fault in caught.value.faults} == {"dataset", "target_modules", "learning_rate"}
+
+
+def test_model_folder_that_is_not_registered_is_registered_with_the_job(
+    database: Database, registered: Registered, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "mine")
+    with database.write() as session:
+        job = submit_values(session, {"base_model": str(folder), "dataset": "small"}, local_roots=[tmp_path])
+        model = session.get_one(BaseModel, job.base_model_id)
+    assert (model.name, model.status, job.name) == ("mine", ModelStatus.READY, "mine on small")
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        submit_values(session, {"base_model": str(folder.parent), "dataset": "small"}, local_roots=[folder])
+    assert [fault.field for fault in caught.value.faults] == ["base_model"]
+
+
+def test_model_is_not_registered_where_the_job_is_refused(
+    database: Database, registered: Registered, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput), database.write() as session:
+        submit_values(session, {"base_model": "owner/some-model", "dataset": "nope"})
+    with database.read() as session:
+        assert [model.name for model in session.exec(select(BaseModel)).all()] == ["tiny"]
+        assert session.exec(select(Job)).all() == []
