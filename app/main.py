@@ -32,6 +32,8 @@ from app.web.security import SecurityMiddleware
 from app.web.sse import EventTailer
 from app.web.templating import create_templates
 
+_FORM_BYTES = 1024**2  # what a form may hold beside its file
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
+        max_body_size=settings.max_upload_bytes + _FORM_BYTES,
     )
     app.state.settings, app.state.folder, app.state.database = settings, folder, database
     app.state.token = load_token(folder)

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from app.core.database import Database
-from app.core.errors import AppError
+from app.core.errors import AppError, WorkerAlreadyRunning
 from app.core.first_run import register_demo
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder
@@ -17,20 +17,27 @@ from worker.loop import build_worker, lock_data_folder
 
 logger = logging.getLogger("worker")
 
+EXIT_INVALID = 2
 EXIT_ALREADY_RUNNING = 3
 
 
 def main() -> int:
+    """The exit code says whether starting it again can help."""
     os.umask(0o077)
-    settings = Settings()
-    set_up_logging(settings.log_level)
-    folder = DataFolder(settings.home).create()
     try:
-        lock = lock_data_folder(folder)
+        settings = Settings.load()
+        set_up_logging(settings.log_level)
+        work(settings)
     except AppError as error:
         logger.error("%s %s", error.message, error.advice or "")
-        return EXIT_ALREADY_RUNNING
-    with lock:
+        return EXIT_ALREADY_RUNNING if isinstance(error, WorkerAlreadyRunning) else EXIT_INVALID
+    return 0
+
+
+def work(settings: Settings) -> None:
+    """Hold the data folder's lock and work until a signal. Raises: WorkerAlreadyRunning, DatabaseTooNew."""
+    folder = DataFolder(settings.home).create()
+    with lock_data_folder(folder):
         database = Database(settings.effective_database_url)
         database.migrate(folder.backups)
         register_demo(database, folder)
@@ -40,7 +47,6 @@ def main() -> int:
         worker.start()
         logger.info("the worker runs on %s", folder.home)
         worker.run()
-    return 0
 
 
 if __name__ == "__main__":

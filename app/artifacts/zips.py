@@ -33,7 +33,7 @@ def _build_zip(root: Path, artifact: Artifact, name: str) -> ZipStream:
     stream = ZipStream(compress_type=ZIP_STORED, sized=True)
     for relative in [*(file["path"] for file in artifact.files), META]:
         path = root / relative
-        if path.is_symlink() or not path.is_file():
+        if path.resolve() != root.resolve() / relative or not path.is_file():  # no link on the way, no way out
             raise Conflict(f"{relative} of this {artifact.kind} is missing from the data folder.")
         stream.add_path(str(path), arcname=f"{name}/{relative}")
     return stream

@@ -18,6 +18,7 @@ from app.core.jobs.status import ENDED, JobKind
 from app.core.metrics.store import latest_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
+from app.core.table import MAX_ID
 from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import SessionDep
 from app.web.sse import stream_response
@@ -43,7 +44,9 @@ def show_gpu(request: Request, session: SessionDep) -> Response:
 
 @router.get("/events")
 async def stream_events(
-    request: Request, job: int | None = None, after: Annotated[int | None, Query(ge=0)] = None
+    request: Request,
+    job: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
 ) -> StreamingResponse:
     """The live stream: of one job or of all, from behind `after` on."""
     return stream_response(request, job, after)

@@ -89,15 +89,24 @@ def _on_app_error(request: Request, error: Exception) -> Response:
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [Fault(".".join(str(part) for part in detail["loc"][1:]), detail["msg"]) for detail in details]
-    return respond(request, InvalidInput(faults))
+    return respond(request, InvalidInput([_request_fault(detail) for detail in details]))
+
+
+def _request_fault(detail: Any) -> Fault:
+    if detail["type"] == "json_invalid":  # its place is an offset, not a field
+        return Fault("body", f"is not valid JSON: {detail['ctx']['error']} (at character {detail['loc'][-1]})")
+    return Fault(".".join(str(part) for part in detail["loc"][1:]), detail["msg"])
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 404:
         return respond(request, NotFound("There is nothing at this address."))
-    return respond(request, BadRequest(str(getattr(error, "detail", ""))), status)
+    if status == 413:
+        return respond(request, TooLarge("The request is larger than this dashboard takes."))
+    response = respond(request, BadRequest(str(getattr(error, "detail", ""))), status)
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
 
 
 def _on_database_error(request: Request, error: Exception) -> Response:

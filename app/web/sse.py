@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from app.core.database import Database
 from app.core.events import log
 from app.core.events.models import Event
+from app.core.table import MAX_ID
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class EventTailer:
 def stream_response(request: Request, job_id: int | None, after: int | None) -> StreamingResponse:
     """The stream as SSE. A reconnecting browser's Last-Event-ID outranks `after`."""
     last_event_id = request.headers.get("last-event-id", "")
-    start = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else after
+    start = min(int(last_event_id), MAX_ID) if last_event_id.isascii() and last_event_id.isdigit() else after
     tailer: EventTailer = request.app.state.tailer
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_frames(tailer, job_id, start), media_type="text/event-stream", headers=headers)
