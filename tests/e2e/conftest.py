@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,17 @@ def converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "loradeck" if (home / "loradeck").is_dir() else tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory, converted_models: Path) -> Iterator[Dashboard]:
+@contextmanager
+def run_dashboard(home: Path, cache: Path, **more: str) -> Iterator[Dashboard]:
     """`loradeck serve` on a free port, with its worker; ended by SIGTERM, and seen to end cleanly."""
-    home = tmp_path_factory.mktemp("dashboard") / "home"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LORADECK_")}
     environment = {
         **kept,
         "LORADECK_HOME": str(home),
-        "LORADECK_CACHE": str(converted_models),
+        "LORADECK_CACHE": str(cache),
         "LORADECK_PORT": "0",
         "LORADECK_LOCAL_ROOTS": json.dumps([str(home.parent)]),
+        **more,
     }
     log = home.parent / "serve.log"
     with log.open("w") as output:
@@ -81,6 +82,13 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory, converted_models: Path) 
     assert not (home / "server.json").exists()
 
 
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory, converted_models: Path) -> Iterator[Dashboard]:
+    """One dashboard for a module's tests."""
+    with run_dashboard(tmp_path_factory.mktemp("dashboard") / "home", converted_models) as dashboard:
+        yield dashboard
+
+
 def _wait_for_server(home: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
@@ -90,8 +98,8 @@ def _wait_for_server(home: Path, process: subprocess.Popen[bytes], log: Path) ->
     raise AssertionError(f"the dashboard did not start: {log.read_text()}")
 
 
-@pytest.fixture
-def page(dashboard: Dashboard) -> Iterator[Page]:
+@contextmanager
+def open_page(dashboard: Dashboard) -> Iterator[Page]:
     """A page in a real Chromium; any script error fails the test."""
     faults: list[str] = []
     with sync_playwright() as playwright:
@@ -102,3 +110,10 @@ def page(dashboard: Dashboard) -> Iterator[Page]:
         yield page
         browser.close()
     assert faults == []
+
+
+@pytest.fixture
+def page(dashboard: Dashboard) -> Iterator[Page]:
+    """A page on the module's dashboard."""
+    with open_page(dashboard) as page:
+        yield page
