@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import threading
 import time
 from pathlib import Path
 from typing import IO
 
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from app import __version__
@@ -20,7 +22,7 @@ from app.core.jobs.models import Attempt, Job, WorkerState
 from app.core.jobs.status import ACTIVE, JobStatus
 from app.core.paths import DataFolder
 from app.core.settings import Settings
-from worker.children import Children
+from worker.children import Children, kill_group
 from worker.context import Assignment
 from worker.gpu import Sampler
 from worker.identity import ProcessIdentity, boot_id, end_process
@@ -66,6 +68,7 @@ class Worker:
         self._supervisor: Supervisor | None = None
         self._stop = threading.Event()
         self._heartbeat_at = 0.0
+        self._rescue_due = False
 
     def start(self) -> None:
         """Say that the worker is there, and put right what an earlier one left behind."""
@@ -81,9 +84,15 @@ class Worker:
         self._readings.start()
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until told to stop. A database that does not answer costs a pause, never the running job."""
         while not self._stop.is_set():
-            if not self.run_once():
+            try:
+                more = self.run_once()
+            except OperationalError as error:
+                logger.warning("the database did not answer; trying again: %s", error, extra={"action": "retry"})
+                self._rescue_due = self._supervisor is None  # a claim may have been left half-way
+                more = False
+            if not more:
                 self._stop.wait(POLL_SECONDS)
         self._shut_down()
 
@@ -94,6 +103,9 @@ class Worker:
     def run_once(self) -> bool:
         """One round: heartbeat, supervise or claim. Returns whether to go on at once."""
         self._beat()
+        if self._rescue_due:
+            self.rescue()
+            self._rescue_due = False
         if self._supervisor is None:
             return self._claim()
         if self._supervisor.step():
@@ -139,8 +151,7 @@ class Worker:
         logger.info("job %s: attempt %s starts", job.id, attempt.number, extra={"action": "claim_job"})
         try:
             assignment = self._prepare(job, attempt)
-            child = self._children.start(assignment)
-            self._supervisor = Supervisor(self._database, self._folder, job, attempt, child)
+            self._supervisor = self._supervise(job, attempt, assignment)
         except (AppError, OSError) as error:
             logger.exception("job %s could not start", job.id)
             advice = error.advice if isinstance(error, AppError) else "Look at the worker's log."
@@ -148,7 +159,17 @@ class Worker:
             with self._database.write() as session:
                 queue.advance(session, queue.get_job(session, job.key), JobStatus.FAILED, error=failure)
             return
-        self._readings.running = Running(job.key, child.pid)
+        self._readings.running = Running(job.key, self._supervisor.pid)
+
+    def _supervise(self, job: Job, attempt: Attempt, assignment: Assignment) -> Supervisor:
+        """Start the child; one that cannot be put on record is ended again."""
+        child = self._children.start(assignment)
+        try:
+            return Supervisor(self._database, self._folder, job, attempt, child)
+        except BaseException:
+            kill_group(child, signal.SIGKILL)
+            child.wait()
+            raise
 
     def _prepare(self, job: Job, attempt: Attempt) -> Assignment:
         """The attempt's folder and what the child is told. Raises: AppError, OSError."""

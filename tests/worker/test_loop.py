@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 
 import psutil
@@ -230,3 +232,25 @@ def test_readings_are_stored_with_and_without_a_job(scripted: ScriptedWorker, ma
 def events_without_job(scripted: ScriptedWorker) -> int:
     with scripted.database.read() as session:
         return len(session.exec(select(Event).where(Event.kind == "gpu", Event.job_id == None)).all())  # noqa: E711
+
+
+def test_database_locked_for_long_costs_neither_worker_nor_job(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("wait")
+    job = make_job()
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    pid = attempt_of(scripted, job).pid
+    thread = threading.Thread(target=scripted.worker.run)
+    with scripted.database.write() as session:  # longer than the busy timeout of 5 s
+        request_cancel(session, scripted.job(job))
+        thread.start()
+        time.sleep(6.5)
+        assert thread.is_alive()
+        assert psutil.pid_exists(pid or 0)
+    deadline = time.monotonic() + 20
+    while scripted.job(job).status not in ENDED:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    scripted.worker.stop()
+    thread.join(timeout=20)
+    assert scripted.job(job).status == JobStatus.CANCELLED
+    assert scripted.job(job).attempts == 1
