@@ -57,7 +57,7 @@ def serve(
     with suppress(KeyboardInterrupt), ExitStack() as running:
         running.callback(_forget_server, folder)
         if not no_worker:
-            running.enter_context(WorkerProcess())
+            running.enter_context(WorkerProcess(folder.worker_lock))
         typer.echo(f"Loradeck runs at {url}  (Ctrl+C stops it)")
         uvicorn.Server(config).run(sockets=[listener])
 
