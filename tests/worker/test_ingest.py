@@ -50,7 +50,8 @@ def test_every_kind_of_record_finds_its_place(database: Database, claimed: Claim
         assert attempt.outcome == {"outcome": "completed", "summary": {"train_loss": 2.0}, "error": None}
         assert attempt.spool_seq == 5
         assert attempt.spool_offset == ingest.spool.stat().st_size
-        kinds = [event.kind for event in session.exec(select(Event).where(Event.job_id == job.id)).all()]
+        of_job = select(Event).where(Event.job_id == job.id).order_by(Event.id)
+        kinds = [event.kind for event in session.exec(of_job)]
     assert kinds == ["status", "status", "phase", "metric", "progress", "sample"]
 
 
