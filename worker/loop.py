@@ -29,6 +29,7 @@ from worker.identity import ProcessIdentity, boot_id, end_process
 from worker.ingest import Ingest
 from worker.payload import build_payload
 from worker.readings import ReadingsThread, Running
+from worker.settle import settle
 from worker.spool import SpoolDamaged
 from worker.supervisor import Supervisor
 
@@ -124,8 +125,8 @@ class Worker:
             if attempt is not None:
                 self._end_attempt(attempt)
             with self._database.write() as session:
-                _requeue(session, job.key)
-            logger.warning("job %s was stranded; it is queued again", job.id, extra={"action": "rescue"})
+                status = _settle_or_requeue(session, self._folder, job.key)
+            logger.warning("job %s was stranded; it is %s now", job.id, status, extra={"action": "rescue"})
 
     def _end_attempt(self, attempt: Attempt) -> None:
         if attempt.pid is not None:
@@ -207,16 +208,18 @@ class Worker:
             session.add(state)
 
 
-def _requeue(session: Session, job_id: int) -> None:
+def _settle_or_requeue(session: Session, folder: DataFolder, job_id: int) -> JobStatus:
+    """A child that came to its end while no worker lived has said how; any other's job is queued again."""
     job = queue.get_job(session, job_id)
     attempt = session.get(Attempt, (job.key, job.attempts))
     if attempt is not None:
         attempt.ended_at = attempt.ended_at or time.time()
         session.add(attempt)
     if job.status == JobStatus.INTERRUPTED:
-        queue.advance(session, job, JobStatus.QUEUED)
-    else:
-        queue.interrupt(session, job)
+        return queue.advance(session, job, JobStatus.QUEUED).status
+    if attempt is not None and (attempt.outcome or {}).get("outcome") in ("completed", "failed"):
+        return settle(session, folder, job, attempt).status
+    return queue.interrupt(session, job).status
 
 
 def build_worker(settings: Settings, database: Database) -> Worker:

@@ -6,29 +6,24 @@ import logging
 import signal
 import subprocess
 import time
-from typing import Any
 
 from sqlmodel import Session
 
 from app.core.database import Database
-from app.core.errors import AppError
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
-from app.core.jobs.status import JobKind, JobStatus
-from app.core.models.inspect import inspect_folder
-from app.core.models.models import BaseModel
-from app.core.models.registry import set_facts
+from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
 from worker.children import kill_group
 from worker.context import StopRequest
 from worker.identity import ProcessIdentity
-from worker.ingest import Ingest, clean_lines
+from worker.ingest import Ingest
+from worker.settle import settle
 from worker.spool import SpoolDamaged
 
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL
-_TAIL_BYTES = 8192
 _SIGNALS = {StopRequest.CANCEL: signal.SIGTERM, StopRequest.SAVE: signal.SIGUSR1}
 
 
@@ -75,8 +70,10 @@ class Supervisor:
         with self._database.write() as session:
             job, attempt = self._close_attempt(session)
             if (attempt.outcome or {}).get("outcome") == "completed":
-                self._finish(session, job, attempt)
+                self.job = settle(session, self._folder, job, attempt, self._damage)
             else:
+                attempt.outcome = {"outcome": "interrupted"}  # a planned stop is no loss
+                session.add(attempt)
                 queue.interrupt(session, job)
 
     def _begin(self, job: Job) -> Job:
@@ -108,19 +105,19 @@ class Supervisor:
             kill_group(self._child, signal.SIGKILL)
 
     def _stop(self, request: StopRequest) -> None:
-        self._sent = request
         if self.job.status == JobStatus.RUNNING:
             with self._database.write() as session:
                 self.job = queue.advance(session, self.job, JobStatus.STOPPING)
         if request is StopRequest.CANCEL:
             self._kill_at = time.monotonic() + STOP_GRACE_SECONDS
         kill_group(self._child, _SIGNALS[request])
+        self._sent = request  # last: what fails above is tried again in the next round
 
     def _settle(self) -> None:
         """The process has been seen to end: now, and only now, the job has ended too."""
         with self._database.write() as session:
             job, attempt = self._close_attempt(session)
-            self._finish(session, job, attempt)
+            self.job = settle(session, self._folder, job, attempt, self._damage)
         logger.info("job %s ended as %s", self.job.id, self.job.status, extra={"action": "finish_job"})
 
     def _close_attempt(self, session: Session) -> tuple[Job, Attempt]:
@@ -129,55 +126,8 @@ class Supervisor:
         session.add(attempt)
         return queue.get_job(session, self.job.key), attempt
 
-    def _finish(self, session: Session, job: Job, attempt: Attempt) -> None:
-        outcome = attempt.outcome or {}
-        summary = {**job.summary, **outcome.get("summary", {})}
-        if outcome.get("outcome") == "completed" and self._damage is None:
-            error = self._after_import(session, job) if job.kind == JobKind.IMPORT else None
-            status = JobStatus.FAILED if error else JobStatus.COMPLETED
-            self.job = queue.advance(session, job, status, summary=summary, error=error)
-        elif job.cancel_requested or job.save_requested or outcome.get("outcome") == "cancelled":
-            self.job = queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
-        else:
-            self.job = queue.advance(session, job, JobStatus.FAILED, error=self._error(outcome), summary=summary)
-
-    def _after_import(self, session: Session, job: Job) -> dict[str, Any] | None:
-        """Look at the folder that the import made and make the model ready; or say why it is not."""
-        model = session.get_one(BaseModel, job.base_model_id)
-        try:
-            set_facts(model, inspect_folder(self._folder.model(model.key)))
-        except AppError as error:
-            return {"kind": error.code, "message": error.message, "advice": error.advice}
-        session.add(model)
-        return None
-
-    def _error(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        """The child's own error, or what its death and its last log lines say."""
-        error = outcome.get("error") or {
-            "kind": "child_died",
-            "message": self._damage or _death(self._child.returncode),
-            "advice": "The last log lines are below. Clone the job to try again.",
-        }
-        return {**error, "log_tail": self._log_tail()}
-
-    def _log_tail(self) -> list[str]:
-        path = self._ingest.log
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            return clean_lines(file.read())[-20:]
-
 
 def _wanted(job: Job) -> StopRequest | None:
     if job.cancel_requested:
         return StopRequest.CANCEL
     return StopRequest.SAVE if job.save_requested else None
-
-
-def _death(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "Its process was killed (signal 9): most often the host ran out of memory."
-    if code < 0:
-        return f"Its process was ended by {signal.Signals(-code).name}."
-    return f"Its process ended with code {code} without saying why."

@@ -39,9 +39,12 @@ def download(
         raise InvalidInput(f"The folder of {output} does not exist.", field="output")
     if output.is_dir():
         raise InvalidInput(f"{output} is a folder; name the zip file to write.", field="output")
-    with Client().stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response:
+    client = Client()
+    with client.stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response:
         _save(response, output)
-    result = {"kind": kind, "path": str(output), "bytes": output.stat().st_size}
+    of_kind = [a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind and step in (None, a["step"])]
+    known = {name: of_kind[0][name] for name in ("files", "verified")}
+    result = {"kind": kind, "path": str(output), "bytes": output.stat().st_size, **known}
     print_json(result) if json else print(f"{output}: {result['bytes']:,} bytes")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -10,12 +11,12 @@ import socket
 import sys
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
 from app.cli.worker_process import WorkerProcess
-from app.core.errors import InvalidInput
+from app.core.errors import Conflict, InvalidInput
 from app.core.first_run import queue_demo
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder, write_private
@@ -41,6 +42,12 @@ def serve(
     set_up_logging(settings.log_level)
     _refuse_open_bind(settings)
     listener = _listen(settings)
+    folder = DataFolder(settings.home).create()
+    try:
+        lock = _hold_web_lock(folder)
+    except Conflict:
+        listener.close()
+        raise
     url = _url(settings.host, listener.getsockname()[1])
 
     import uvicorn  # imported here: the client commands need neither
@@ -50,11 +57,11 @@ def serve(
     web = create_app(settings)
     if demo:
         queue_demo(web.state.database)
-    folder = DataFolder(settings.home)
     write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
     config = uvicorn.Config(web, log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False)
     signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal once more when it is done
     with suppress(KeyboardInterrupt), ExitStack() as running:
+        running.enter_context(lock)
         running.callback(_forget_server, folder)
         if not no_worker:
             running.enter_context(WorkerProcess(folder.worker_lock))
@@ -103,6 +110,23 @@ def _listen(settings: Settings) -> socket.socket:
 def _url(host: str, port: int) -> str:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
+
+
+def _hold_web_lock(folder: DataFolder) -> IO[str]:
+    """One dashboard serves a data folder, for as long as the returned file is open. Raises: Conflict."""
+    lock = os.fdopen(os.open(folder.home / "web.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        path = folder.server_json
+        server = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        place = f"{server['url']} (pid {server['pid']})" if server else "it is starting"
+        raise Conflict(
+            f"A dashboard already runs on {folder.home}: {place}.",
+            advice="Use that one or stop it, or set LORADECK_HOME to another folder.",
+        ) from None
+    return lock
 
 
 def _forget_server(folder: DataFolder) -> None:

@@ -259,7 +259,8 @@ def test_artifacts_are_listed_and_downloaded_whole(loradeck: Command, with_adapt
     assert (artifact["kind"], artifact["bytes"]) == ("adapter", 2)
     target = tmp_path / "adapter.zip"
     saved = loradeck("artifacts", "download", with_adapter["id"], "adapter", "-o", target, "--json")
-    assert saved.json == {"kind": "adapter", "path": str(target), "bytes": target.stat().st_size}
+    known = {name: artifact[name] for name in ("files", "verified")}
+    assert saved.json == {"kind": "adapter", "path": str(target), "bytes": target.stat().st_size, **known}
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
         assert len(archive.namelist()) == 2

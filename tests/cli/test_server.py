@@ -117,3 +117,12 @@ def test_the_installed_command_has_the_same_exit_codes(server: Served) -> None:
         run = subprocess.run([script, *arguments], env=server.environment, capture_output=True, text=True, timeout=60)
         assert run.returncode == code, run.stderr
         assert isinstance(json.loads(run.stdout), list) if code == 0 else run.stdout == ""
+
+
+def test_a_second_dashboard_on_the_folder_is_refused_and_the_first_stays(loradeck: Command, server: Served) -> None:
+    before = (server.home / "server.json").read_text()
+    refused = loradeck("serve", "--port", 0, "--no-worker")
+    assert refused.code == 1
+    assert f"A dashboard already runs on {server.home}: {server.url}" in refused.err
+    assert (server.home / "server.json").read_text() == before
+    assert loradeck("jobs", "list", "--json").code == 0

@@ -254,3 +254,26 @@ def test_database_locked_for_long_costs_neither_worker_nor_job(scripted: Scripte
     thread.join(timeout=20)
     assert scripted.job(job).status == JobStatus.CANCELLED
     assert scripted.job(job).attempts == 1
+
+
+def test_planned_stops_are_no_losses(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("ignore signals")
+    job = make_job()
+    for attempt in range(1, 5):
+        scripted.run_until(lambda n=attempt: scripted.job(job).attempts == n and scripted.job(job).phase == "train")
+        assert scripted.worker._supervisor is not None
+        scripted.worker._supervisor.interrupt(timeout_seconds=0.2)
+        scripted.worker._supervisor = None
+        assert scripted.job(job).status == JobStatus.QUEUED
+
+
+def test_job_that_ended_while_no_worker_lived_is_not_run_again(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("complete")
+    job = make_job()
+    scripted.run_until(lambda: scripted.worker._supervisor is not None)
+    orphan, scripted.worker._supervisor = scripted.worker._supervisor, None  # as after `kill -9` of the worker
+    assert orphan is not None
+    orphan._child.wait()
+    scripted.worker.rescue()
+    done = scripted.job(job)
+    assert (done.status, done.attempts, done.summary) == (JobStatus.COMPLETED, 1, {"train_loss": 1.0})

@@ -104,14 +104,20 @@ def request_cancel(session: Session, job: Job, *, save: bool = False) -> Job:
 
 
 def interrupt(session: Session, job: Job) -> Job:
-    """The job's process is gone through no fault of its own: queue it again, unless that keeps happening."""
+    """The job's process is gone through no fault of its own: queue it again.
+
+    A job whose processes keep getting lost fails in the end. An attempt that has an outcome was no loss: a worker that
+    stops as planned leaves one.
+    """
     job = advance(session, job, JobStatus.INTERRUPTED)
     if job.cancel_requested:
         return advance(session, job, JobStatus.CANCELLED)
-    if job.attempts >= MAX_ATTEMPTS:
+    lost = select(func.count()).where(Attempt.job_id == job.id, col(Attempt.outcome).is_(None))
+    losses = session.exec(lost).one()
+    if losses >= MAX_ATTEMPTS:
         error = {
             "kind": "interrupted",
-            "message": f"Its process was lost {job.attempts} times.",
+            "message": f"Its process was lost {losses} times.",
             "advice": "Look at the log's last lines, then clone the job to try again.",
         }
         return advance(session, job, JobStatus.FAILED, error=error)

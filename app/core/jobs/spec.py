@@ -106,6 +106,12 @@ class TrainingSpec(BaseModel):
             raise PydanticCustomError("bool_as_number", "Input should be a number")
         return value
 
+    @field_validator("base_model", "dataset", mode="before")
+    @classmethod
+    def _take_ids(cls, value: Any) -> Any:
+        """An id in YAML or JSON is a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
     @field_validator("packing")
     @classmethod
     def _refuse_packing(cls, value: bool) -> bool:

@@ -131,9 +131,12 @@ def _model_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
 
 
 def _target_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
-    """Nothing is known of a model that is still being imported; its training checks again."""
-    if spec.target_modules == "all-linear" or model.status != ModelStatus.READY:
+    """Modules that are named are checked before anything is queued, so the model's list must be known by then."""
+    if spec.target_modules == "all-linear":
         return []
+    if model.status != ModelStatus.READY:
+        message = f"cannot be checked: {model.name} is still being imported, and its modules are not known yet"
+        return [Fault("target_modules", message, advice="Use all-linear, or submit again once the import is done.")]
     if not spec.target_modules:
         return [Fault("target_modules", "is empty; name modules, or all-linear")]
     unknown = [name for name in spec.target_modules if name not in model.linear_modules]

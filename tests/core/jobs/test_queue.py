@@ -24,6 +24,7 @@ from app.core.models.registry import add_imported
 
 CLAIM_ALL = """
 import sys
+import time
 from app.core.database import Database
 from app.core.jobs import queue
 import app.core.tables
@@ -37,6 +38,7 @@ while True:
         if claimed is None:
             break
         print(claimed[0].id, claimed[0].fence, flush=True)
+    time.sleep(0.005)  # SQLite's waiters poll: without a pause one process may keep the lock to itself
 """
 # The moves that lead a new job into each state.
 PATHS: dict[JobStatus, list[JobStatus]] = {

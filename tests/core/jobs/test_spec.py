@@ -204,3 +204,8 @@ def test_an_alias_bomb_makes_a_short_message() -> None:
 
 def test_values_in_messages_are_cut_short() -> None:
     assert len(_faults(r="9" * 100_000)["r"]) < 300
+
+
+def test_ids_may_be_numbers() -> None:
+    spec = parse_spec({"base_model": 3, "dataset": 12})
+    assert (spec.base_model, spec.dataset) == ("3", "12")

@@ -103,7 +103,9 @@ def test_semantic_faults_come_all_at_once(
 def test_a_model_that_is_being_imported_can_be_queued_on(database: Database, registered: Registered) -> None:
     with database.write() as session:
         session.add(BaseModel(name="coming", created_at=0))
-    assert _submit(database, base_model="coming", target_modules=["anything"]).status == JobStatus.QUEUED
+    message, _ = _refused(database, base_model="coming", target_modules=["anything"])["target_modules"]
+    assert "still being imported" in message, "modules that cannot be checked yet are not queued unchecked"
+    assert _submit(database, base_model="coming").status == JobStatus.QUEUED
 
 
 def test_a_model_whose_import_failed_cannot(database: Database, registered: Registered) -> None:

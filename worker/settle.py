@@ -1,0 +1,67 @@
+"""How an attempt ended: what its process said last, what its exit says, and what that makes of the job."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from sqlmodel import Session
+
+from app.core.errors import AppError
+from app.core.jobs import queue
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.models.inspect import inspect_folder
+from app.core.models.models import BaseModel
+from app.core.models.registry import set_facts
+from app.core.paths import DataFolder
+from worker.ingest import clean_lines
+
+_TAIL_BYTES = 8192
+
+
+def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, damage: str | None = None) -> Job:
+    """Move the job to its end: its process has been seen to end. `damage` says what is wrong with its spool."""
+    outcome = attempt.outcome or {}
+    summary = {**job.summary, **outcome.get("summary", {})}
+    if outcome.get("outcome") == "completed" and damage is None:
+        error = _take_model(session, folder, job) if job.kind == JobKind.IMPORT else None
+        status = JobStatus.FAILED if error else JobStatus.COMPLETED
+        return queue.advance(session, job, status, summary=summary, error=error)
+    if job.cancel_requested or job.save_requested or outcome.get("outcome") == "cancelled":
+        return queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
+    error = outcome.get("error") or {
+        "kind": "child_died",
+        "message": damage or _death(attempt.exit_code),
+        "advice": "The last log lines are below. Submit the job again to try once more.",
+    }
+    tail = {**error, "log_tail": _log_tail(folder, job)}
+    return queue.advance(session, job, JobStatus.FAILED, error=tail, summary=summary)
+
+
+def _take_model(session: Session, folder: DataFolder, job: Job) -> dict[str, Any] | None:
+    """Look at the folder that the import made and make the model ready; or say why it is not."""
+    model = session.get_one(BaseModel, job.base_model_id)
+    try:
+        set_facts(model, inspect_folder(folder.model(model.key)))
+    except AppError as error:
+        return {"kind": error.code, "message": error.message, "advice": error.advice}
+    session.add(model)
+    return None
+
+
+def _log_tail(folder: DataFolder, job: Job) -> list[str]:
+    path = folder.job(job.key) / "train.log"
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return clean_lines(file.read())[-20:]
+
+
+def _death(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "Its process was killed (signal 9): most often the host ran out of memory."
+    if code is not None and code < 0:
+        return f"Its process was ended by {signal.Signals(-code).name}."
+    return f"Its process ended with code {code} without saying why."
