@@ -11,8 +11,8 @@ from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME, demo_dataset_file,
 from app.core.jobs.models import Job
 from app.core.jobs.status import ENDED
 from app.core.jobs.submit import submit_training
-from app.core.models.models import BaseModel
-from app.core.models.registry import add_imported
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import add_imported, find_model, import_again
 from app.core.paths import DataFolder
 
 DEMO_JOB_NAME = "Demo: a ship's log"
@@ -28,7 +28,13 @@ def register_demo(database: Database, folder: DataFolder) -> None:
 
 
 def queue_demo(database: Database) -> Job:
-    """Queue the demo job; the one that waits or runs is returned instead. Raises: InvalidInput without its model."""
+    """Queue the demo job; the one that waits or runs is returned instead. Raises: InvalidInput without its model.
+
+    Where the demo model's import failed or was cancelled before, it is imported again.
+    """
     with database.write() as session:
+        model = find_model(session, DEMO_MODEL_NAME)
+        if model is not None and model.status == ModelStatus.FAILED:
+            import_again(session, model)
         pending = select(Job).where(Job.name == DEMO_JOB_NAME, col(Job.status).not_in(ENDED))
         return session.exec(pending).first() or submit_training(session, demo_spec(), DEMO_JOB_NAME)

@@ -88,3 +88,19 @@ def test_the_demo_job_is_queued_once_until_it_has_ended(database: Database, fold
     with database.write() as session:
         queue.request_cancel(session, queue.get_job(session, first.key))
     assert queue_demo(database).id != first.id
+
+
+def test_a_cancelled_import_of_the_demo_model_is_repeated_with_the_demo_job(
+    database: Database, folder: DataFolder
+) -> None:
+    register_demo(database, folder)
+    with database.write() as session:
+        (importing,) = session.exec(select(Job)).all()
+        queue.request_cancel(session, importing)
+    with database.read() as session:
+        assert session.exec(select(BaseModel)).one().status == ModelStatus.FAILED
+    job = queue_demo(database)
+    _, models, jobs = _registered(database)
+    assert (models, jobs) == ([DEMO_MODEL_NAME], [f"import {DEMO_MODEL_NAME}"] * 2 + [job.name])
+    with database.read() as session:
+        assert session.exec(select(BaseModel)).one().status == ModelStatus.IMPORTING

@@ -48,9 +48,12 @@ def get_model(session: Session, reference: str) -> BaseModel:
 def add_model(session: Session, reference: str, local_roots: Sequence[Path], name: str | None = None) -> BaseModel:
     """Register a local folder or GGUF file (under an allowed root), or a hub id.
 
-    A folder is ready at once; a GGUF file and a hub id are made ready by an import job.
-    Raises: InvalidInput; Conflict where the name is taken.
+    A folder is ready at once; a GGUF file and a hub id are made ready by an import job. The name (or hub id) of a model
+    whose import failed imports it again. Raises: InvalidInput; Conflict where the name is taken.
     """
+    known = find_model(session, reference)
+    if known is not None and known.status == ModelStatus.FAILED:
+        return import_again(session, known)
     path = _local_path(reference)
     if path is not None:
         return _add_local(session, _allowed(path, local_roots), name)
@@ -61,11 +64,27 @@ def add_model(session: Session, reference: str, local_roots: Sequence[Path], nam
 
 def add_imported(session: Session, name: str, source: dict[str, str]) -> BaseModel:
     """Register a model by name now and queue the job that makes it ready."""
-    model = _store(session, BaseModel(name=name, source=source, created_at=time.time()))
+    return _queue_import(session, _store(session, BaseModel(name=name, source=source, created_at=time.time())))
+
+
+def import_again(session: Session, model: BaseModel) -> BaseModel:
+    """Queue the import of a model whose last one failed or was cancelled. Raises: Conflict for any other."""
+    if model.status != ModelStatus.FAILED:
+        raise Conflict(f"A base model named {model.name!r} is registered already.", advice="Give another name.")
+    model.status, model.error = ModelStatus.IMPORTING, None
+    session.add(model)
+    return _queue_import(session, model)
+
+
+def _queue_import(session: Session, model: BaseModel) -> BaseModel:
     job = Job(
-        name=f"import {name}", kind=JobKind.IMPORT, spec=source, base_model_id=model.id, priority=_IMPORT_PRIORITY,
+        name=f"import {model.name}"[:200],
+        kind=JobKind.IMPORT,
+        spec=model.source,
+        base_model_id=model.id,
+        priority=_IMPORT_PRIORITY,
         created_at=time.time(),
-    )  # fmt: skip
+    )
     enqueue(session, job)
     return model
 

@@ -131,3 +131,15 @@ def test_models_are_found_by_name_id_folder_and_hub_id(session: Session, root: P
         with pytest.raises(NotFound, match="There is no base model") as caught:
             get_model(session, reference)
         assert caught.value.advice == "Registered: 1, tiny."
+
+
+def test_a_model_whose_import_failed_is_imported_again_by_name_or_hub_id(session: Session) -> None:
+    for reference in ("mine", "owner/mine"):
+        model = find_model(session, "mine") or add_imported(session, "mine", {"kind": "hub", "hub_id": "owner/mine"})
+        model.status, model.error = ModelStatus.FAILED, "no network"
+        session.add(model)
+        session.flush()
+        again = add_model(session, reference, [])
+        assert (again.id, again.status, again.error) == (model.id, ModelStatus.IMPORTING, None)
+    jobs = session.exec(select(Job)).all()
+    assert [(job.kind, job.base_model_id) for job in jobs] == [(JobKind.IMPORT, model.id)] * 3
