@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import Response
 
 from app.api.schemas import CancelIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
 from app.core.errors import InvalidInput
@@ -15,7 +15,9 @@ from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_generation, submit_merge, submit_values
 from app.core.metrics.store import Series, read_series
+from app.core.table import MAX_ID
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
+from app.web.logs import log_response
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -65,10 +67,9 @@ def metrics(job: JobDep, session: SessionDep, name: str | None = None) -> dict[s
 
 
 @router.get("/{job_id}/logs", name="api_job_logs")
-def logs(job: JobDep, folder: FolderDep) -> Response:
-    """The job's log as text; a Range header asks for what is behind an offset."""
-    path = folder.job(job.key) / "train.log"
-    return FileResponse(path, media_type="text/plain; charset=utf-8") if path.exists() else PlainTextResponse("")
+def logs(job: JobDep, folder: FolderDep, offset: Annotated[int, Query(ge=0, le=MAX_ID)] = 0) -> Response:
+    """The job's log as text, from a byte offset on."""
+    return log_response(folder.job(job.key) / "train.log", offset)
 
 
 @router.post("/{job_id}/merge", status_code=201, name="api_merge_job")

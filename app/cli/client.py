@@ -42,11 +42,7 @@ class Client:
 
     def get_bytes(self, path: str, offset: int = 0) -> bytes:
         """The answer as it is, from a byte offset on."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = self._request("GET", path, headers=headers)
-        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return b""
-        return _checked(response).content
+        return self._send("GET", path, params={"offset": offset}).content
 
     def post(self, path: str, body: dict[str, Any] | None = None, **options: Any) -> Any:
         """Send JSON (or, by `files` and `data`, a form) and return the JSON answer."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
-from fastapi.responses import FileResponse, PlainTextResponse, Response
+from fastapi.responses import Response
 from sqlmodel import Session
 
 from app.core.datasets.store import list_datasets
@@ -23,6 +23,7 @@ from app.jobs.forms import NAME, all_faults, build_form, parse_form, read_form
 from app.jobs.view import list_samples, log_tail, view_job
 from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
+from app.web.logs import log_response
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
@@ -107,10 +108,7 @@ def show_job_samples(request: Request, job: JobDep, session: SessionDep) -> Resp
 @router.get("/jobs/{job_id}/log")
 def download_job_log(job: JobDep, folder: FolderDep) -> Response:
     """The whole log as a text file."""
-    path = folder.job(job.key) / "train.log"
-    if not path.exists():
-        return PlainTextResponse("")
-    return FileResponse(path, media_type="text/plain; charset=utf-8", filename=f"loradeck-job-{job.key}.log")
+    return log_response(folder.job(job.key) / "train.log", filename=f"loradeck-job-{job.key}.log")
 
 
 @router.post("/jobs/{job_id}/cancel")

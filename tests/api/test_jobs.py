@@ -151,9 +151,10 @@ def test_the_log_is_text_from_any_offset(client: TestClient, folder: DataFolder)
     assert response.content == log.read_bytes()
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert response.headers["x-content-type-options"] == "nosniff"
-    part = client.get(path, headers={"Range": "bytes=2-"})
-    assert (part.status_code, part.content) == (206, b"<b>\n\xff")
-    assert client.get(path, headers={"Range": "bytes=7-"}).status_code == 416
+    part = client.get(path, params={"offset": 2})
+    assert (part.status_code, part.content) == (200, b"<b>\n\xff")
+    behind = client.get(path, params={"offset": 7})
+    assert (behind.status_code, behind.content) == (200, b"")
 
 
 def test_merge_needs_an_adapter(client: TestClient, database: Database, refused: Shown) -> None:
