@@ -19,8 +19,9 @@ from app.core.database import Database
 from app.core.errors import AppError, WorkerAlreadyRunning
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job, WorkerState
-from app.core.jobs.status import ACTIVE, JobStatus
-from app.core.paths import DataFolder
+from app.core.jobs.spec import parse_spec
+from app.core.jobs.status import ACTIVE, JobKind, JobStatus
+from app.core.paths import DataFolder, write_private
 from app.core.settings import Settings
 from worker.children import Children, kill_group
 from worker.context import Assignment
@@ -177,6 +178,8 @@ class Worker:
         folder = self._folder.job(job.key).resolve()
         attempt_folder = self._folder.attempt(job.key, attempt.number).resolve()
         attempt_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if job.kind == JobKind.TRAIN:
+            write_private(folder / "spec.yaml", parse_spec(job.spec).to_yaml())
         log = folder / "train.log"
         with self._database.write() as session:
             payload = build_payload(session, self._folder, self._settings.cache, job)

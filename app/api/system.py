@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app import __version__
+from app.core.jobs.models import Job
 from app.core.jobs.queries import latest_reading, worker_view
+from app.core.jobs.queue import get_job
+from app.core.jobs.status import ENDED
 from app.core.table import MAX_ID
 from app.web.dependencies import SessionDep
 from app.web.sse import stream_response
@@ -38,12 +41,20 @@ def show_gpu(session: SessionDep) -> dict[str, Any]:
     return reading
 
 
+def find_watched_job(session: SessionDep, job: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None) -> Job | None:
+    return None if job is None else get_job(session, job)
+
+
 @router.get("/events", name="api_events")
 async def stream_events(
     request: Request,
-    job: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    job: Annotated[Job | None, Depends(find_watched_job, scope="function")],
     after: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
 ) -> StreamingResponse:
-    """Server-sent events, from behind `after` on; without it a job's from its first, else only new ones."""
-    start = 0 if after is None and job is not None else after
-    return stream_response(request, job, start)
+    """Server-sent events behind `after`; without it a job's from its first, else only new ones.
+
+    The stream of a job that has ended ends with its last event.
+    """
+    if job is None:
+        return stream_response(request, None, after)
+    return stream_response(request, job.key, after or 0, follow=job.status not in ENDED)

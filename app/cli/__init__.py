@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from app.cli import artifacts, datasets, jobs, models, server, system
-from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error
+from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error, print_json
 from app.core.errors import AppError, InvalidInput, NotFound
 
 app = typer.Typer(
@@ -32,8 +33,13 @@ def main() -> None:
     try:
         app()
     except AppError as error:
-        print_error(error)
-        sys.exit(EXIT_INVALID if isinstance(error, InvalidInput | NotFound) else EXIT_FAILED)
+        _exit_with(error)
     except OSError as error:  # a full disk, a folder that cannot be written
-        print_error(AppError(str(error)))
-        sys.exit(EXIT_FAILED)
+        _exit_with(AppError(str(error)))
+
+
+def _exit_with(error: AppError) -> NoReturn:
+    if "--json" in sys.argv[1:]:
+        print_json({"error": error.to_json()})
+    print_error(error)
+    sys.exit(EXIT_INVALID if isinstance(error, InvalidInput | NotFound) else EXIT_FAILED)

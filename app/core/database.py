@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,10 +90,6 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         self.path.chmod(0o600)
-
-    def free_bytes(self) -> int:
-        """Free space on the database's disk."""
-        return shutil.disk_usage(self.path.parent).free
 
 
 def _revision(connection: Connection) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,10 @@ class AppError(Exception):
         self.message = message or inspect.cleandoc(self.__doc__ or "Something went wrong.")
         self.advice = advice
         super().__init__(self.message)
+
+    def to_json(self) -> dict[str, Any]:
+        """{code, message, advice?}, as the API and the command show it; invalid input adds field and faults."""
+        return {"code": self.code, "message": self.message, **({"advice": self.advice} if self.advice else {})}
 
 
 class NotFound(AppError):
@@ -67,6 +71,10 @@ class InvalidInput(AppError):
         self.faults = [Fault(field, faults)] if isinstance(faults, str) else list(faults)
         lines = [f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in self.faults]
         super().__init__("; ".join(lines), advice=self.faults[0].advice if self.faults else None)
+
+    def to_json(self) -> dict[str, Any]:
+        faults = [asdict(fault) for fault in self.faults]
+        return {**super().to_json(), **({"field": self.faults[0].field, "faults": faults} if faults else {})}
 
 
 class DatasetFormatError(InvalidInput):

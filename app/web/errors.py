@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -59,17 +58,6 @@ def status_of(error: AppError) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
-def error_json(error: AppError) -> dict[str, Any]:
-    """{error: {code, message, field?, advice?, faults?}}."""
-    body: dict[str, Any] = {"code": error.code, "message": error.message}
-    if error.advice:
-        body["advice"] = error.advice
-    if isinstance(error, InvalidInput) and error.faults:
-        body["field"] = error.faults[0].field
-        body["faults"] = [asdict(fault) for fault in error.faults]
-    return {"error": body}
-
-
 def respond(request: Request, error: AppError, status: int | None = None) -> Response:
     """The error as JSON under /api, else as a page."""
     status = status or status_of(error)
@@ -77,7 +65,7 @@ def respond(request: Request, error: AppError, status: int | None = None) -> Res
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if request.url.path.startswith("/api/"):
-        return JSONResponse(error_json(error), status, headers)
+        return JSONResponse({"error": error.to_json()}, status, headers)
     response = render(request, "error.html", {"error": error, "status": status}, status)
     response.headers.update(headers)
     return response

@@ -72,8 +72,10 @@ class EventTailer:
         if self._task is not None:
             await self._task
 
-    async def stream(self, job_id: int | None, after: int | None) -> AsyncIterator[Event | None]:
-        """Events behind `after` (None: only new ones), then live ones; None stands for a heartbeat."""
+    async def stream(
+        self, job_id: int | None, after: int | None, *, follow: bool = True
+    ) -> AsyncIterator[Event | None]:
+        """Events behind `after` (None: only new ones), then live ones if `follow`; None stands for a heartbeat."""
         subscriber = Subscriber(job_id)
         self._subscribers.add(subscriber)
         boundary = self._last  # the tailer delivers what is behind it, the log what is up to it
@@ -87,8 +89,9 @@ class EventTailer:
                     sent = max(boundary, page[-1].id or 0) if page else boundary
                 else:
                     sent = page[-1].id or boundary
-            async for event_or_beat in self._live(subscriber, sent):
-                yield event_or_beat
+            if follow:
+                async for event_or_beat in self._live(subscriber, sent):
+                    yield event_or_beat
         finally:
             self._subscribers.discard(subscriber)
 
@@ -138,18 +141,21 @@ class EventTailer:
             return log.read_after(session, after, job_id=job_id, limit=_BACKLOG_PAGE)
 
 
-def stream_response(request: Request, job_id: int | None, after: int | None) -> StreamingResponse:
-    """The stream as SSE. A reconnecting browser's Last-Event-ID outranks `after`."""
+def stream_response(
+    request: Request, job_id: int | None, after: int | None, *, follow: bool = True
+) -> StreamingResponse:
+    """The stream as SSE; without `follow` it ends where the log ends. Last-Event-ID outranks `after`."""
     last_event_id = request.headers.get("last-event-id", "")
     start = min(int(last_event_id), MAX_ID) if last_event_id.isascii() and last_event_id.isdigit() else after
     tailer: EventTailer = request.app.state.tailer
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_frames(tailer, job_id, start), media_type="text/event-stream", headers=headers)
+    frames = _frames(tailer.stream(job_id, start, follow=follow))
+    return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
 
 
-async def _frames(tailer: EventTailer, job_id: int | None, after: int | None) -> AsyncIterator[bytes]:
+async def _frames(stream: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
     yield format_sse_event(event="heartbeat", data_str="{}", retry=2000)  # the browser knows that it is connected
-    async with aclosing(tailer.stream(job_id, after)) as events:  # type: ignore[type-var]
+    async with aclosing(stream) as events:  # type: ignore[type-var]
         async for event in events:
             if event is None:
                 yield format_sse_event(event="heartbeat", data_str="{}")

@@ -15,6 +15,8 @@ import pytest
 from app.core.database import Database
 from app.core.events import log
 from app.core.events.types import EventKind
+from app.core.jobs.models import Job
+from app.core.jobs.status import JobKind, JobStatus
 from app.core.settings import Settings
 from app.web import sse as web_sse
 from tests.api.sse import ids, open_stream, take
@@ -89,6 +91,8 @@ def test_without_an_id_only_new_events_come(server: Served, start: int, database
 def test_a_jobs_stream_begins_with_its_first_event_and_holds_no_other(
     server: Served, start: int, database: Database
 ) -> None:
+    with database.write() as session:
+        session.add(Job(id=7, name="seven", kind=JobKind.TRAIN, status=JobStatus.RUNNING, created_at=0.0))
     _append(database, 7, 8, 7, None)
     with open_stream(server, job=7) as messages:
         assert ids(take(messages, 2)) == [start + 1, start + 3]

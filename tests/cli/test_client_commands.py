@@ -63,14 +63,14 @@ def test_datasets(loradeck: Command, tmp_path: Path) -> None:
 def test_unusable_datasets(loradeck: Command, tmp_path: Path, filename: str, content: bytes, message: str) -> None:
     (tmp_path / filename).write_bytes(content)
     refused = loradeck("datasets", "add", tmp_path / filename, "--json")
-    assert (refused.code, refused.out) == (2, "")
+    assert (refused.code, set(refused.json)) == (2, {"error"})
     assert message in refused.err
 
 
 def test_files_that_are_not_there(loradeck: Command, tmp_path: Path) -> None:
     for command, field in ((("datasets", "add"), "file"), (("jobs", "submit"), "spec")):
         refused = loradeck(*command, tmp_path / "gone", "--json")
-        assert (refused.code, refused.out) == (2, "")
+        assert (refused.code, set(refused.json)) == (2, {"error"})
         assert f"error: {field}: {tmp_path / 'gone'} is not a file." in refused.err
 
 
@@ -80,7 +80,7 @@ def test_models(loradeck: Command, spec: Path, prepared: dict[str, Path], tmp_pa
     assert (model["path"], model["architecture"]) == (str(prepared["model"]), "LlamaForCausalLM")
     assert "tiny" in loradeck("models", "list").out
     refused = loradeck("models", "add", tmp_path, "--json")
-    assert (refused.code, refused.out) == (2, "")
+    assert (refused.code, set(refused.json)) == (2, {"error"})
     assert "error: path: " in refused.err
     assert "LORADECK_LOCAL_ROOTS" in refused.err
     assert loradeck("models", "add", "not a model").code == 2
@@ -113,7 +113,7 @@ def test_an_impossible_spec_names_every_field(loradeck: Command, spec: Path, tex
     before = loradeck("jobs", "list", "--json").json
     spec.write_text(f"base_model: tiny\ndataset: small\n{text}\n")
     refused = loradeck("jobs", "submit", spec, "--json")
-    assert (refused.code, refused.out) == (2, "")
+    assert (refused.code, set(refused.json)) == (2, {"error"})
     for field in fields:
         assert f"error: {field}: " in refused.err
     assert loradeck("jobs", "list", "--json").json == before
@@ -150,7 +150,7 @@ def test_cancel(loradeck: Command, submitted: Submitted) -> None:
     cancelled = loradeck("jobs", "cancel", submitted["id"], "--json")
     assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
     again = loradeck("jobs", "cancel", submitted["id"], "--json")
-    assert (again.code, again.out) == (1, "")
+    assert (again.code, set(again.json)) == (1, {"error"})
     assert "has already ended (cancelled)" in again.err
 
 
@@ -295,7 +295,7 @@ def test_a_download_that_cannot_be_written_says_so(
 
 def test_merge(loradeck: Command, with_adapter: Submitted, act: Act) -> None:
     bad = loradeck("merge", with_adapter["id"], "--dtype", "int3", "--json")
-    assert (bad.code, bad.out) == (2, "")
+    assert (bad.code, set(bad.json)) == (2, {"error"})
     assert "error: dtype: " in bad.err
     merge = loradeck("merge", with_adapter["id"], "--json").json
     assert (merge["kind"], merge["status"], merge["spec"]["dtype"]) == ("merge", "queued", "bf16")
@@ -306,7 +306,7 @@ def test_merge(loradeck: Command, with_adapter: Submitted, act: Act) -> None:
 
 def test_merge_without_an_adapter_fails(loradeck: Command, submitted: Submitted) -> None:
     refused = loradeck("merge", submitted["id"], "--json")
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, set(refused.json)) == (1, {"error"})
     assert "Wait until it is completed." in refused.err
 
 
@@ -338,12 +338,12 @@ def test_without_a_server_the_advice_says_how_to_start_one(
 ) -> None:
     monkeypatch.setenv("LORADECK_HOME", str(tmp_path))
     absent = loradeck("jobs", "list", "--json")
-    assert (absent.code, absent.out) == (1, "")
+    assert (absent.code, set(absent.json)) == (1, {"error"})
     assert "loradeck serve" in absent.err
     stale = {"url": "http://127.0.0.1:9", "token": "x", "pid": 1}
     (tmp_path / "server.json").write_text(json.dumps(stale))
     gone = loradeck("jobs", "list", "--json")
-    assert (gone.code, gone.out) == (1, "")
+    assert (gone.code, set(gone.json)) == (1, {"error"})
     assert "does not answer" in gone.err
     assert "loradeck serve" in gone.err
 
@@ -357,7 +357,7 @@ def test_a_dashboard_elsewhere_is_asked_by_url_and_token(
     assert loradeck("models", "list", "--json").code == 0
     monkeypatch.setenv("LORADECK_TOKEN", "wrong")
     refused = loradeck("models", "list", "--json")
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, set(refused.json)) == (1, {"error"})
     assert "This needs the API token." in refused.err
 
 
@@ -370,3 +370,18 @@ def test_a_setting_that_is_not_valid_is_named(
         refused = loradeck(*command.split())
         assert (refused.code, refused.out) == (2, "")
         assert refused.err.startswith(f"error: LORADECK_{name}: ")
+
+
+def test_a_failure_is_one_json_document_too(loradeck: Command) -> None:
+    refused = loradeck("jobs", "show", 99999, "--json")
+    assert refused.code == 2
+    assert json.loads(refused.out)["error"] == {"code": "not_found", "message": "There is no job 99999."}
+    assert loradeck("jobs", "show", 99999).out == ""
+
+
+def test_events_of_what_can_say_nothing_more_end(loradeck: Command, submitted: Submitted, act: Act) -> None:
+    assert loradeck("events", "--job", 99999).code == 2
+    act(submitted["id"], "cancelled")
+    everything = loradeck("events", "--job", submitted["id"]).out.splitlines()
+    behind = loradeck("events", "--job", submitted["id"], "--after", json.loads(everything[-1])["id"])
+    assert (behind.code, behind.out) == (0, "")

@@ -16,8 +16,9 @@ from app.core.errors import WorkerAlreadyRunning
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, WorkerState
 from app.core.jobs.queue import claim_next, request_cancel
+from app.core.jobs.spec import parse_yaml
 from app.core.jobs.status import ENDED, JobStatus
-from app.core.metrics.store import read_series
+from app.core.metrics.store import put_metrics, read_series
 from app.core.paths import DataFolder
 from tests.worker.conftest import ScriptedWorker
 from worker.identity import ProcessIdentity
@@ -277,3 +278,20 @@ def test_job_that_ended_while_no_worker_lived_is_not_run_again(scripted: Scripte
     scripted.worker.rescue()
     done = scripted.job(job)
     assert (done.status, done.attempts, done.summary) == (JobStatus.COMPLETED, 1, {"train_loss": 1.0})
+
+
+def test_a_run_that_starts_again_shows_only_its_own_metrics(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("wait")
+    job = make_job(r=4)
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    with scripted.database.write() as session:
+        put_metrics(session, job.key, 40, 0.0, {"loss": 0.1, "eval_loss": 0.2})
+    assert scripted.worker._supervisor is not None
+    scripted.worker._supervisor.interrupt(timeout_seconds=5)
+    scripted.worker._supervisor = None
+    scripted.follow("complete")
+    scripted.run_until(ended(scripted, job))
+    with scripted.database.read() as session:
+        assert read_series(session, job.key) == {"loss": [(1, 3.0), (2, 1.5), (3, 1.0)]}
+    spec = parse_yaml((scripted.folder.job(job.key) / "spec.yaml").read_text())
+    assert (spec.r, spec.base_model) == (4, "tiny")

@@ -51,6 +51,10 @@ class AdapterSaver:
     spec: TrainingSpec
     base_model: dict[str, Any]  # name and architecture
 
+    def drop_earlier_attempts(self) -> None:
+        """This attempt starts from step 0: checkpoints of one before it must not outlive its own."""
+        shutil.rmtree(self.job_folder / "checkpoints", ignore_errors=True)
+
     def save_checkpoint(self, model: Any, step: int) -> None:
         """Save `checkpoints/step-N`, then drop the oldest beyond `save_total_limit`. Raises: DiskFull."""
         checkpoints = self.job_folder / "checkpoints"

@@ -71,6 +71,7 @@ def _train(
         save_checkpoint=partial(saver.save_checkpoint, model),
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation, pad) if rows.evaluation else None,
     )
+    saver.drop_earlier_attempts()
     trainer.train()
     step = trainer.state.global_step
     context.spool.phase("save")

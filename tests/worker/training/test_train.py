@@ -357,3 +357,11 @@ def test_model_without_a_chat_template_saves_the_default_with_the_adapter(tmp_pa
     context = make_context(tmp_path / "job", "train", train_payload(model, rows, max_steps=1))
     run_training(context)
     assert "<|im_start|>" in AutoTokenizer.from_pretrained(context.folder / "adapter").chat_template
+
+
+def test_checkpoints_of_an_earlier_attempt_do_not_outlive_a_new_ones(make_job: MakeJob) -> None:
+    context = make_job(max_steps=6, save_steps=2, save_total_limit=1)
+    stale = context.folder / "checkpoints" / "step-40"
+    stale.mkdir(parents=True)
+    run_training(context)
+    assert [path.name for path in (context.folder / "checkpoints").iterdir()] == ["step-4"]
