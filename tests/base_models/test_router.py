@@ -33,6 +33,7 @@ def test_hub_id_is_registered_and_its_import_queued(client: TestClient, database
         ("", "Give a folder or a hub id."),
         ("/etc/passwd", "is not under an allowed folder. Name its folder in LORADECK_LOCAL_ROOTS"),
         ("../../etc", "is not under an allowed folder"),
+        ("../no such folder", "is not under an allowed folder"),
         ("no such thing", "is neither a folder that exists nor a hub id"),
     ],
 )

@@ -111,7 +111,8 @@ def _local_path(reference: str) -> Path | None:
     try:
         path = Path(reference).expanduser()
         path.resolve()  # refuses NUL characters
-        return path if path.is_absolute() or path.exists() else None
+        is_meant = path.is_absolute() or reference.startswith("./") or ".." in path.parts
+        return path if is_meant or path.exists() else None
     except (OSError, RuntimeError, ValueError) as error:
         raise InvalidInput(f"{reference[:200]!r} is not a usable path: {error}", field="path") from error
 
