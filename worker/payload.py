@@ -86,7 +86,12 @@ def _source(model: BaseModel) -> dict[str, str]:
 
 def _base_model(session: Session, job: Job) -> dict[str, Any]:
     model = _need(session, BaseModel, job.base_model_id)
-    return {"name": model.name, "path": model.path, "architecture": model.architecture}
+    return {
+        "name": model.name,
+        "path": model.path,
+        "architecture": model.architecture,
+        "hub_id": model.source.get("hub_id"),
+    }
 
 
 def _need(session: Session, table: type[Row], key: int | None) -> Row:

@@ -27,6 +27,7 @@ from worker.training.model import (
     load_tokenizer,
     set_threads,
 )
+from worker.training.receipt import write_receipt
 from worker.training.rows import EncodedRows, load_rows
 from worker.training.samples import choose_prompts, write_samples
 from worker.training.trainer import AnswerTrainer, make_arguments
@@ -53,7 +54,9 @@ def run_training(context: JobContext) -> dict[str, Any]:
     model = add_lora(load_base_model(base["path"], hardware), spec, base["name"])
     context.spool.phase("tokenize")
     rows = load_rows(context, tokenizer, spec)
-    return _train(context, spec, hardware, model, tokenizer, rows)
+    summary = _train(context, spec, hardware, model, tokenizer, rows)
+    write_receipt(context, spec, hardware, summary)
+    return summary
 
 
 def _train(
@@ -112,6 +115,7 @@ def _summary(
         "tokens_per_second": round(totals.tokens / max(totals.train_seconds, 1e-9), 2),
         "trainable_parameters": trainable,
         "all_parameters": everything,
+        "trained_tokens_per_epoch": sum(row.trained_tokens for row in rows.train),
         "rows_train": len(rows.train),
         "rows_eval": len(rows.evaluation),
         "rows_dropped": rows.dropped,

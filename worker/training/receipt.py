@@ -1,0 +1,87 @@
+"""The receipt of a finished training job: everything that decided its result, so that it can be run again exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from app import __version__
+from app.core.jobs.spec import TrainingSpec
+from app.core.paths import fsync_folder
+from worker.base_models.publish import files_of, hash_file
+from worker.context import JobContext
+from worker.training.model import Hardware
+
+RECEIPT = "receipt.json"
+_FORMAT = 1
+_PACKAGES = ("accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
+_MODEL_SUFFIXES = (".json", ".jinja", ".model", ".safetensors", ".txt")
+
+
+def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, summary: dict[str, Any]) -> Path:
+    """Write `receipt.json` into the job's folder, whole or not at all. Returns its path."""
+    dataset, base = context.payload["dataset"], context.payload["base_model"]
+    receipt = {
+        "format": _FORMAT,
+        "job_id": context.assignment.job_id,
+        "attempt": context.assignment.attempt,
+        "created_at": time.time(),
+        "spec": spec.model_dump(mode="json"),
+        "seed": spec.seed,
+        "dataset": {key: dataset.get(key) for key in ("name", "format", "sha256")},
+        "base_model": {
+            **{key: base.get(key) for key in ("name", "architecture", "hub_id")},
+            "sha256": hash_model(Path(base["path"])),
+        },
+        "versions": _versions(),
+        "hardware": _describe(hardware),
+        "result": summary,
+    }
+    target = context.folder / RECEIPT
+    staged = target.with_name(f".{RECEIPT}")
+    with staged.open("w", encoding="utf-8") as out:
+        json.dump(receipt, out, indent=2, ensure_ascii=False, allow_nan=False)
+        out.flush()
+        os.fsync(out.fileno())
+    staged.replace(target)
+    fsync_folder(context.folder)
+    return target
+
+
+def hash_model(folder: Path) -> str:
+    """SHA-256 over the names and contents of a model's weights, configuration and tokenizer."""
+    digest = hashlib.sha256()
+    for file in files_of(folder):
+        if file.suffix in _MODEL_SUFFIXES and file.name != "meta.json":
+            digest.update(f"{file.relative_to(folder)}\0{hash_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "loradeck": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+    }
+
+
+def _describe(hardware: Hardware) -> dict[str, Any]:
+    on_cuda = hardware.device.type == "cuda"
+    return {
+        "device": str(hardware.device),
+        "device_name": torch.cuda.get_device_name(hardware.device) if on_cuda else platform.processor() or None,
+        "dtype": hardware.dtype_name,
+        "cuda": torch.version.cuda if on_cuda else None,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "ram_total_bytes": psutil.virtual_memory().total,
+    }
