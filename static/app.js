@@ -77,6 +77,12 @@ if (log) {
   });
 }
 
+// --- A field that differs from the preset or the default says so while it is typed. ---
+document.addEventListener("input", (event) => {
+  const field = event.target.closest("[data-baseline]");
+  if (field) field.querySelector(".changed").hidden = event.target.value.trim() === field.dataset.baseline;
+});
+
 // --- After each swap: titles, times, focus on the first field that is wrong. ---
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {

@@ -11,9 +11,11 @@ from fastapi import Request
 from pydantic.fields import FieldInfo
 
 from app.core.errors import Fault, InvalidInput
+from app.core.jobs.presets import PRESETS, Preset, get_preset
 from app.core.jobs.spec import TrainingSpec
 
 NAME = "name"  # of the job; not a field of the spec
+PRESET = "preset"  # key of the preset that the form started from; not a field of the spec
 _SWITCH = {"true": "on", "false": "off"}
 
 
@@ -28,14 +30,21 @@ class FormField:
     value: str
     choices: Mapping[str, str] | None
     numeric: bool
+    baseline: str  # the preset's value, else the spec's default
     errors: Sequence[str] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the value is another than the preset's or the default."""
+        return self.value != self.baseline
 
 
 @dataclass(frozen=True, slots=True)
 class JobForm:
-    """The whole form: fields by group, the job's name, and what is wrong with none of the fields."""
+    """The whole form: fields by group, the job's name and preset, and what is wrong with none of the fields."""
 
     name: str
+    preset: Preset | None
     groups: Mapping[str, Sequence[FormField]]
     errors: Sequence[str] = ()
     advanced_changed: int = 0
@@ -53,21 +62,35 @@ def build_form(
     values: Mapping[str, Any],
     faults: Sequence[Fault] = (),
 ) -> JobForm:
-    """The form with `values` in it (a spec's, or what was typed), each fault beside its field."""
+    """The form with `values` in it (a spec's, or what was typed), each fault beside its field.
+
+    `values` may name the preset that they started from. Raises: NotFound for a preset that there is not.
+    """
     registered = {"base_model": list(models), "dataset": list(datasets)}
+    preset = get_preset(str(values[PRESET])) if values.get(PRESET) else None
+    baselines = preset.values if preset else {}
     groups: dict[str, list[FormField]] = {}
     for name, info in TrainingSpec.model_fields.items():
         errors = [_sentence(fault) for fault in faults if fault.field == name]
-        field = _build_field(name, info, values.get(name, _default(info)), registered.get(name), errors)
+        baseline = baselines.get(name, _default(info))
+        value = values.get(name, baseline)
+        field = _build_field(name, info, (value, baseline), registered.get(name), errors)
         groups.setdefault(field.group, []).append(field)
     elsewhere = [_sentence(fault) for fault in faults if fault.field not in TrainingSpec.model_fields]
-    changed = sum(field.value != _show(_default(TrainingSpec.model_fields[field.name])) for field in groups["advanced"])
-    return JobForm(str(values.get(NAME, "")), groups, elsewhere, changed)
+    changed = sum(field.changed for field in groups["advanced"])
+    return JobForm(str(values.get(NAME, "")), preset, groups, elsewhere, changed)
+
+
+def start_from_preset(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with the preset's in place of every value that presets decide. Raises: NotFound."""
+    decided = {name for preset in PRESETS for name in preset.values}
+    kept = {name: value for name, value in values.items() if name not in decided}
+    return {**kept, **get_preset(key).values, PRESET: key}
 
 
 def parse_form(typed: Mapping[str, str]) -> dict[str, Any]:
     """What was typed as a spec's values, not yet checked."""
-    values = {name: value.strip() for name, value in typed.items() if name != NAME}
+    values = {name: value.strip() for name, value in typed.items() if name not in (NAME, PRESET)}
     return {name: _parse(name, value) for name, value in values.items()}
 
 
@@ -77,9 +100,12 @@ def all_faults(error: InvalidInput) -> Sequence[Fault]:
 
 
 def _build_field(
-    name: str, info: FieldInfo, value: Any, registered: list[str] | None, errors: Sequence[str]
+    name: str, info: FieldInfo, values: tuple[Any, Any], registered: list[str] | None, errors: Sequence[str]
 ) -> FormField:
-    shown = _show(value)
+    """One field from its value and its baseline."""
+    shown, baseline = _show(values[0]), _show(values[1])
+    if registered is not None:
+        baseline = shown  # which model and which data is a choice, not a change
     choices = _choices(info) if registered is None else {each: each for each in registered}
     if choices is not None and shown and shown not in choices:
         choices = {**choices, shown: shown}
@@ -87,7 +113,7 @@ def _build_field(
     group = str(extra["group"]) if isinstance(extra, dict) else "advanced"
     numeric = bool({int, float} & set(_types(info)))
     help_text = (info.description or "").replace("`", "")
-    return FormField(name, info.title or name, help_text, group, shown, choices, numeric, errors)
+    return FormField(name, info.title or name, help_text, group, shown, choices, numeric, baseline, errors)
 
 
 def _choices(info: FieldInfo) -> dict[str, str] | None:

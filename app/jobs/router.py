@@ -14,12 +14,14 @@ from app.core.errors import Fault, InvalidInput
 from app.core.events.log import latest_id
 from app.core.first_run import queue_demo
 from app.core.jobs import queue
+from app.core.jobs.presets import PRESETS
 from app.core.jobs.queries import list_jobs as query_jobs
+from app.core.jobs.spec import TrainingSpec
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_merge, submit_values
 from app.core.models.models import ModelStatus
 from app.core.models.registry import list_models
-from app.jobs.forms import NAME, all_faults, build_form, parse_form, read_form
+from app.jobs.forms import NAME, all_faults, build_form, parse_form, read_form, start_from_preset
 from app.jobs.view import list_samples, log_tail, view_job
 from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
@@ -27,6 +29,8 @@ from app.web.logs import log_response
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
+
+_KEPT = {NAME, *TrainingSpec.model_fields}  # what a link to the form may fill in
 
 Typed = Annotated[dict[str, str], Depends(read_form)]
 
@@ -49,14 +53,16 @@ def list_jobs(
 
 @router.get("/jobs/new")
 def new_job(
-    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None
+    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None, preset: str = ""
 ) -> Response:
-    """The form, with the defaults or with another job's values."""
-    values: dict[str, Any] = {}
+    """The form, with the defaults, with a preset's values over what the query holds, or with another job's."""
+    values: dict[str, Any] = {key: value for key, value in request.query_params.items() if key in _KEPT}
+    if preset:
+        values = start_from_preset(preset, values)
     if clone is not None:
         source = queue.get_job(session, clone)
         values = {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
-    return render(request, "jobs/new.html", _form_context(session, values))
+    return render_region(request, "jobs/_form.html", "jobs/new.html", _form_context(session, values))
 
 
 @router.post("/jobs")
@@ -132,4 +138,5 @@ def merge_job(
 def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[Fault] = ()) -> dict[str, Any]:
     models = [model.name for model in list_models(session) if model.status != ModelStatus.FAILED]
     datasets = [dataset.name for dataset in list_datasets(session)]
-    return {"form": build_form(models, datasets, values, faults), "models": models, "datasets": datasets}
+    form = build_form(models, datasets, values, faults)
+    return {"form": form, "presets": PRESETS, "models": models, "datasets": datasets}

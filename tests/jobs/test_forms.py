@@ -6,7 +6,7 @@ import pytest
 
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs.spec import TrainingSpec, parse_spec
-from app.jobs.forms import FormField, JobForm, all_faults, build_form, parse_form
+from app.jobs.forms import FormField, JobForm, all_faults, build_form, parse_form, start_from_preset
 
 
 def _fields(form: JobForm) -> dict[str, FormField]:
@@ -84,3 +84,23 @@ def test_a_value_that_is_not_registered_any_more_is_kept_and_advanced_changes_ar
     form = build_form(["other"], [], {"base_model": "gone", "seed": 7})
     assert list(_fields(form)["base_model"].choices or ()) == ["other", "gone"]
     assert form.advanced_changed == 1
+
+
+def test_a_preset_fills_in_its_values_and_marks_what_differs_from_it() -> None:
+    values = start_from_preset("maximum-quality", {"base_model": "tiny", "name": "night", "r": "3", "seed": "7"})
+    form = build_form(["tiny"], ["small"], values)
+    fields = _fields(form)
+    assert form.preset is not None
+    assert (form.preset.key, form.name, fields["base_model"].value) == ("maximum-quality", "night", "tiny")
+    assert (fields["r"].value, fields["r"].changed) == ("64", False)
+    assert (fields["seed"].value, fields["seed"].changed) == ("7", True)
+    typed = {name: field.value for name, field in fields.items()} | {"preset": "maximum-quality", "r": "32"}
+    rank = _fields(build_form(["tiny"], ["small"], typed))["r"]
+    assert (rank.value, rank.baseline, rank.changed) == ("32", "64", True)
+    assert parse_spec(parse_form(typed | {"dataset": "small"})).r == 32
+
+
+def test_another_preset_takes_back_what_the_first_one_decided() -> None:
+    first = start_from_preset("maximum-quality", {"base_model": "tiny"})
+    assert first["use_rslora"] is True
+    assert "use_rslora" not in start_from_preset("balanced", first)

@@ -243,3 +243,26 @@ def test_unknown_job_gets_404(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize("verb", ["cancel", "merge"])
 def test_reading_never_changes_a_job(client: TestClient, make_job: MakeJob, verb: str) -> None:
     assert client.get(f"/jobs/{make_job().id}/{verb}").status_code in (404, 405)
+
+
+def test_a_preset_is_applied_over_what_was_typed(client: TestClient) -> None:
+    page = client.get("/jobs/new", params={"preset": "quick-test", "name": "mine", "r": "99", "max_length": "333"}).text
+    assert 'name="preset" value="quick-test"' in page
+    assert re.search(r'name="r" value="8"', page)
+    assert re.search(r'name="max_length" value="333"', page), "a preset leaves what it says nothing about"
+    assert 'value="mine"' in page
+    region = client.get("/jobs/new?preset=balanced", headers={"HX-Request": "true"}).text
+    assert region.lstrip().startswith("<form") and 'aria-current="true">Balanced' in region
+
+
+def test_an_unknown_preset_is_not_found(client: TestClient) -> None:
+    response = client.get("/jobs/new?preset=fastest")
+    assert response.status_code == 404
+    assert "quick-test" in response.text
+
+
+def test_a_refused_form_keeps_its_preset(client: TestClient) -> None:
+    response = client.post("/jobs", data={"preset": "balanced", "r": "-1"}, headers={"HX-Request": "true"})
+    assert response.status_code == 422
+    assert 'name="preset" value="balanced"' in response.text
+    assert "changed from 16" in response.text

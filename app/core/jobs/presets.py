@@ -1,0 +1,78 @@
+"""Named starting points for a training job, each with a sentence on when to take it.
+
+Source: the LoRA paper (Hu et al., 2021) and peft's guide for alpha = r or 2r and all linear layers; learning rates of
+1e-4 to 3e-4 are usual for adapters, the lower ones for the higher ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.core.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Some of a TrainingSpec's values under a name; what it leaves out keeps the spec's default."""
+
+    key: str
+    name: str
+    when: str
+    values: Mapping[str, Any]
+
+
+PRESETS = (
+    Preset(
+        "quick-test",
+        "Quick test",
+        "See within minutes whether model and data work together, before you spend a night on them.",
+        {
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.05,
+            "target_modules": "all-linear",
+            "max_steps": 30,
+            "learning_rate": 3e-4,
+            "eval_steps": 10,
+            "save_steps": 30,
+        },
+    ),
+    Preset(
+        "balanced",
+        "Balanced",
+        "The usual choice: a style, a format or a narrow skill, from some hundred to some ten thousand rows.",
+        {
+            "r": 16,
+            "lora_alpha": 32,
+            "lora_dropout": 0.05,
+            "target_modules": "all-linear",
+            "learning_rate": 2e-4,
+        },
+    ),
+    Preset(
+        "maximum-quality",
+        "Maximum quality",
+        "Much data and new knowledge: a high rank, rank-stabilised, for two passes. It takes more memory and time.",
+        {
+            "r": 64,
+            "lora_alpha": 64,
+            "lora_dropout": 0.1,
+            "target_modules": "all-linear",
+            "use_rslora": True,
+            "num_train_epochs": 2.0,
+            "learning_rate": 1e-4,
+            "warmup_ratio": 0.05,
+        },
+    ),
+)
+
+
+def get_preset(key: str) -> Preset:
+    """Raises: NotFound that names what there is."""
+    for preset in PRESETS:
+        if preset.key == key:
+            return preset
+    known = ", ".join(preset.key for preset in PRESETS)
+    raise NotFound(f"There is no preset {key!r}.", advice=f"Presets: {known}.")
