@@ -108,7 +108,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
         error = response.json()["error"]
     except (ValueError, KeyError, TypeError):
         raise RequestFailed(f"The dashboard answered {response.status_code}: {response.text[:300]}") from None
-    if response.status_code in (413, 422):
+    if response.status_code in (413, 422) or "field" in error:
         faults = error.get("faults") or [{"field": error.get("field", ""), "message": error["message"]}]
         raise InvalidInput([Fault(f["field"], f["message"], f.get("advice")) for f in faults])
     kind = NotFound if response.status_code == 404 else RequestFailed

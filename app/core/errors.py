@@ -43,6 +43,13 @@ class Conflict(AppError):
 
     code = "conflict"
 
+    def __init__(self, message: str | None = None, *, advice: str | None = None, field: str | None = None) -> None:
+        super().__init__(message, advice=advice)
+        self.field = field  # of the input that collides with what is there, where one does
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), **({"field": self.field} if self.field else {})}
+
 
 class Forbidden(AppError):
     """This request is not allowed."""

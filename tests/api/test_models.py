@@ -57,4 +57,4 @@ def test_refused_models_name_the_field(client: TestClient, refused: Shown) -> No
 
 def test_a_name_is_used_once(client: TestClient, refused: Shown) -> None:
     error = refused(client.post("/api/v1/models", json={"path": "owner/tiny"}), 409, "conflict")
-    assert error["advice"] == "Give another name."
+    assert (error["advice"], error["field"]) == ("Give another name.", "name")

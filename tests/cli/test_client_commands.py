@@ -84,7 +84,9 @@ def test_models(loradeck: Command, spec: Path, prepared: dict[str, Path], tmp_pa
     assert "error: path: " in refused.err
     assert "LORADECK_LOCAL_ROOTS" in refused.err
     assert loradeck("models", "add", "not a model").code == 2
-    assert loradeck("models", "add", prepared["model"]).code == 1, "the name is taken"
+    again = loradeck("models", "add", prepared["model"], "--json")
+    assert (again.code, again.json["error"]["field"]) == (2, "name")
+    assert "name: A base model named 'tiny' is registered already." in again.err
     assert spec.exists()
 
 

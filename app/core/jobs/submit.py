@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlmodel import Session
 
 from app.core.artifacts.store import find_artifact
@@ -22,6 +23,7 @@ from app.core.models.registry import add_model, find_model, list_models
 
 MERGE_DTYPES = ("bf16", "fp16", "fp32")
 _PLAYGROUND_PRIORITY = 20  # someone waits for the answer
+_WHOLE = TypeAdapter(int)
 
 
 def submit_values(
@@ -127,21 +129,29 @@ def _find_references(
 def _model_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     if model.status == ModelStatus.FAILED:
         return [Fault("base_model", f"{model.name} could not be imported: {model.error}")]
-    return _target_faults(spec, model)
+    return [*_target_faults(spec, model), *_length_faults(spec, model)]
 
 
 def _target_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     """Modules that are named are checked before anything is queued, so the model's list must be known by then."""
     if spec.target_modules == "all-linear":
         return []
-    if model.status != ModelStatus.READY:
-        message = f"cannot be checked: {model.name} is still being imported, and its modules are not known yet"
-        return [Fault("target_modules", message, advice="Use all-linear, or submit again once the import is done.")]
     if not spec.target_modules:
         return [Fault("target_modules", "is empty; name modules, or all-linear")]
+    if not model.linear_modules and model.status != ModelStatus.READY:
+        message = f"cannot be checked: {model.name} is still being imported, and its modules are not known yet"
+        return [Fault("target_modules", message, advice="Use all-linear, or submit again once the import is done.")]
     unknown = [name for name in spec.target_modules if name not in model.linear_modules]
     known = ", ".join(model.linear_modules)
     return [Fault("target_modules", f"unknown {', '.join(unknown)}; {model.name} has: {known}")] if unknown else []
+
+
+def _length_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
+    length = _WHOLE.validate_python(spec.max_length)  # as it was typed, where another field is at fault
+    if model.max_length is None or length <= model.max_length:
+        return []
+    message = f"{length:,} is more than {model.name} was made for: {model.max_length:,} tokens"
+    return [Fault("max_length", message, advice=f"Give {model.max_length} or less.")]
 
 
 def _dataset_faults(session: Session, spec: TrainingSpec, dataset: Dataset | None) -> list[Fault]:

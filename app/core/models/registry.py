@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -9,13 +10,18 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
+from app.core.demo import find_demo_gguf
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.queue import enqueue
 from app.core.jobs.status import JobKind
+from app.core.models.gguf_facts import inspect_gguf
 from app.core.models.inspect import ModelFacts, inspect_folder
 from app.core.models.models import BaseModel, ModelStatus
+from app.core.names import clean_name, name_taken
 from app.core.table import as_id
+
+logger = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IMPORT_PRIORITY = 10  # jobs may wait for it
@@ -27,14 +33,18 @@ def list_models(session: Session) -> Sequence[BaseModel]:
 
 
 def find_model(session: Session, reference: str) -> BaseModel | None:
-    """By name, by id, or by the folder or hub id it came from."""
+    """By name, by id, or by the folder, file or hub id it came from."""
     by_name = session.exec(select(BaseModel).where(BaseModel.name == reference)).first()
     number = as_id(reference)
     if by_name is None and number is not None:
         return session.get(BaseModel, number)
     if by_name is None:
-        return next((m for m in list_models(session) if reference in (m.path, m.source.get("hub_id"))), None)
+        return next((m for m in list_models(session) if reference in _origins(m)), None)
     return by_name
+
+
+def _origins(model: BaseModel) -> tuple[str | None, ...]:
+    return model.path, model.source.get("path"), model.source.get("hub_id")
 
 
 def get_model(session: Session, reference: str) -> BaseModel:
@@ -48,8 +58,8 @@ def get_model(session: Session, reference: str) -> BaseModel:
 def add_model(session: Session, reference: str, local_roots: Sequence[Path], name: str | None = None) -> BaseModel:
     """Register a local folder or GGUF file (under an allowed root), or a hub id.
 
-    A folder is ready at once; a GGUF file and a hub id are made ready by an import job. The name (or hub id) of a model
-    whose import failed imports it again. Raises: InvalidInput; Conflict where the name is taken.
+    A folder is ready at once; a GGUF file and a hub id are made ready by an import job. The name, file or hub id of a
+    model whose import failed imports it again. Raises: InvalidInput; Conflict on `name` where it is taken.
     """
     known = find_model(session, reference)
     if known is not None and known.status == ModelStatus.FAILED:
@@ -63,14 +73,20 @@ def add_model(session: Session, reference: str, local_roots: Sequence[Path], nam
 
 
 def add_imported(session: Session, name: str, source: dict[str, str]) -> BaseModel:
-    """Register a model by name now and queue the job that makes it ready."""
-    return _queue_import(session, _store(session, BaseModel(name=name, source=source, created_at=time.time())))
+    """Register a model by name now and queue the job that makes it ready. Raises: InvalidInput, Conflict."""
+    model = BaseModel(name=name, source=source, created_at=time.time())
+    _set_known_facts(model)
+    return _queue_import(session, _store(session, model))
 
 
 def import_again(session: Session, model: BaseModel) -> BaseModel:
-    """Queue the import of a model whose last one failed or was cancelled. Raises: Conflict for any other."""
+    """Queue the import of a model whose last one failed or was cancelled.
+
+    Raises: Conflict for any other; InvalidInput where its GGUF file is damaged.
+    """
     if model.status != ModelStatus.FAILED:
-        raise Conflict(f"A base model named {model.name!r} is registered already.", advice="Give another name.")
+        raise Conflict(f"{model.name} is {model.status}; only a model whose import failed is imported again.")
+    _set_known_facts(model)
     model.status, model.error = ModelStatus.IMPORTING, None
     session.add(model)
     return _queue_import(session, model)
@@ -87,6 +103,27 @@ def _queue_import(session: Session, model: BaseModel) -> BaseModel:
     )
     enqueue(session, job)
     return model
+
+
+def _set_known_facts(model: BaseModel) -> None:
+    """What a GGUF file tells before it is converted. Raises: InvalidInput where it is damaged."""
+    is_demo = model.source.get("kind") == "demo"
+    file = find_demo_gguf() if is_demo else _gguf_file(model)
+    if file is None:
+        return
+    try:
+        facts = inspect_gguf(file)
+    except InvalidInput as error:
+        if not is_demo:
+            raise
+        logger.error("%s", error)  # a broken demo must not keep the dashboard from starting: its import will fail
+        return
+    for field, value in facts.to_json().items():
+        setattr(model, field, value)
+
+
+def _gguf_file(model: BaseModel) -> Path | None:
+    return Path(model.source["path"]) if model.source.get("kind") == "gguf" else None
 
 
 def set_facts(model: BaseModel, facts: ModelFacts) -> None:
@@ -135,8 +172,9 @@ def _allowed(path: Path, roots: Sequence[Path]) -> Path:
 
 
 def _store(session: Session, model: BaseModel) -> BaseModel:
+    model.name = clean_name(model.name, "base model")
     if session.exec(select(BaseModel).where(BaseModel.name == model.name)).first():
-        raise Conflict(f"A base model named {model.name!r} is registered already.", advice="Give another name.")
+        raise name_taken(model.name, "base model")
     session.add(model)
     session.flush()
     return model

@@ -20,8 +20,10 @@ from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_generation, submit_merge, submit_training, submit_values
 from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import add_model
 from app.core.paths import DataFolder
 from tests.conftest import LINEAR_MODULES, write_dataset
+from tests.core.models.gguf_file import write_gguf
 from tests.core.models.safetensors import write_model
 
 Registered = tuple[BaseModel, Dataset]
@@ -37,7 +39,8 @@ def _refused(database: Database, **values: Any) -> dict[str, tuple[str, str | No
     with pytest.raises(InvalidInput) as caught:
         _submit(database, **values)
     with database.read() as session:
-        assert session.exec(select(Job)).all() == [], "a refused request was queued"
+        trainings = select(Job).where(Job.kind == JobKind.TRAIN)
+        assert session.exec(trainings).all() == [], "a refused request was queued"
     return {fault.field: (fault.message, fault.advice) for fault in caught.value.faults}
 
 
@@ -106,6 +109,36 @@ def test_a_model_that_is_being_imported_can_be_queued_on(database: Database, reg
     message, _ = _refused(database, base_model="coming", target_modules=["anything"])["target_modules"]
     assert "still being imported" in message, "modules that cannot be checked yet are not queued unchecked"
     assert _submit(database, base_model="coming").status == JobStatus.QUEUED
+
+
+def test_named_modules_of_a_gguf_are_checked_while_it_is_imported(
+    database: Database, registered: Registered, tmp_path: Path
+) -> None:
+    with database.write() as session:
+        add_model(session, str(write_gguf(tmp_path / "coming.gguf")), [tmp_path])
+    message, _ = _refused(database, base_model="coming", target_modules=["q_proj", "query"])["target_modules"]
+    assert message == "unknown query; coming has: down_proj, q_proj, v_proj"
+    job = _submit(database, base_model="coming", target_modules=["q_proj", "v_proj"])
+    assert job.status == JobStatus.QUEUED
+
+
+def test_a_length_beyond_the_models_is_refused(database: Database, registered: Registered, tmp_path: Path) -> None:
+    with database.write() as session:
+        add_model(session, str(write_model(tmp_path / "short")), [tmp_path])
+    assert _refused(database, base_model="short", max_length=2049) == {
+        "max_length": ("2,049 is more than short was made for: 2,048 tokens", "Give 2048 or less.")
+    }
+    assert _submit(database, base_model="short", max_length=2048).status == JobStatus.QUEUED
+    assert _submit(database, max_length=1_000_000).status == JobStatus.QUEUED, "tiny's own length is not known"
+
+
+def test_a_typed_length_is_checked_beside_other_faults(
+    database: Database, registered: Registered, tmp_path: Path
+) -> None:
+    values = {"base_model": str(write_model(tmp_path / "short")), "dataset": "small", "r": "0", "max_length": "4096"}
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        submit_values(session, values, local_roots=[tmp_path])
+    assert {fault.field for fault in caught.value.faults} == {"r", "max_length"}
 
 
 def test_a_model_whose_import_failed_cannot(database: Database, registered: Registered) -> None:

@@ -10,8 +10,12 @@ from sqlmodel import Session, select
 from app.core.errors import Conflict, InvalidInput, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.models.models import ModelStatus
-from app.core.models.registry import add_imported, add_model, find_model, get_model, list_models
+from app.core.models import registry
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.registry import add_imported, add_model, find_model, get_model, import_again, list_models
+from app.core.names import clean_name
+from tests.core.models.gguf_file import PARAMETERS as GGUF_PARAMETERS
+from tests.core.models.gguf_file import write_gguf
 from tests.core.models.safetensors import PARAMETERS, write_model
 
 
@@ -49,7 +53,7 @@ def test_a_hub_id_and_a_gguf_are_made_ready_by_a_job(
     session: Session, root: Path, reference: str, name: str, source: dict[str, str]
 ) -> None:
     if source["kind"] == "gguf":
-        (root / reference).touch()
+        write_gguf(root / reference)
         reference = str(root / reference)
         source = {**source, "path": reference}
     model = add_model(session, reference, [root])
@@ -116,13 +120,71 @@ def test_a_name_is_used_once(session: Session, root: Path) -> None:
     for reference in (str(root / "tiny"), "owner/Tiny"):
         with pytest.raises(Conflict, match="A base model named 'tiny' is registered already") as caught:
             add_model(session, reference, [root])
-        assert caught.value.advice == "Give another name."
+        assert (caught.value.advice, caught.value.field) == ("Give another name.", "name")
     assert session.exec(select(Job)).all() == []
+
+
+@pytest.mark.parametrize("name", ["1", "007", "٣", "9" * 200, " 12 "])
+def test_a_name_that_reads_as_an_id_is_refused(session: Session, root: Path, name: str) -> None:
+    write_model(root / "tiny")
+    for reference, given in ((str(root / "tiny"), name), ("owner/model", name), (f"owner/{name.strip()}", None)):
+        if reference.isascii():
+            with pytest.raises(InvalidInput, match="is a number, as ids are") as caught:
+                add_model(session, reference, [root], given)
+            assert [fault.field for fault in caught.value.faults] == ["name"]
+            assert caught.value.advice == "Give the base model a name with a letter in it."
+    assert list_models(session) == []
+
+
+def test_names_are_printable_and_their_spaces_single() -> None:
+    assert clean_name(" my \n  model 2 ", "base model") == "my model 2"
+    assert clean_name("x" * 119 + " yz", "base model") == "x" * 119
+    for name in ("", " \t", "a\x00b", "\ud800", "\u202e"):
+        with pytest.raises(InvalidInput, match="A dataset needs a printable name") as caught:
+            clean_name(name, "dataset")
+        assert caught.value.faults[0].field == "name"
+
+
+def test_a_gguf_is_known_by_its_header_while_it_is_converted(session: Session, root: Path) -> None:
+    model = add_model(session, str(write_gguf(root / "m.gguf")), [root])
+    assert (model.status, model.path, model.bytes) == (ModelStatus.IMPORTING, None, None)
+    assert (model.architecture, model.parameters, model.max_length) == ("LlamaForCausalLM", GGUF_PARAMETERS, 2048)
+    assert model.linear_modules == ["down_proj", "q_proj", "v_proj"]
+    assert find_model(session, str(root / "m.gguf")) == model
+
+
+def test_a_damaged_gguf_is_refused(session: Session, root: Path) -> None:
+    path = write_gguf(root / "m.gguf")
+    path.write_bytes(path.read_bytes()[:100])
+    error = _refused(session, str(path), [root])
+    assert error.message == "path: m.gguf is not a readable GGUF file: it is cut short at 100 bytes, within its header"
+
+
+def test_the_demo_model_is_known_by_its_header_too(
+    session: Session, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "find_demo_gguf", lambda: write_gguf(root / "demo.gguf"))
+    model = add_imported(session, "demo", {"kind": "demo"})
+    assert (model.source, model.linear_modules) == ({"kind": "demo"}, ["down_proj", "q_proj", "v_proj"])
+
+
+def test_a_damaged_demo_model_is_left_to_its_import(
+    session: Session, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "demo.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(registry, "find_demo_gguf", lambda: root / "demo.gguf")
+    model = add_imported(session, "demo", {"kind": "demo"})
+    assert (model.status, model.linear_modules) == (ModelStatus.IMPORTING, [])
+    assert "demo.gguf is not a readable GGUF file" in caplog.text
+    (job,) = session.exec(select(Job)).all()
+    assert job.base_model_id == model.id
 
 
 def test_models_are_found_by_name_id_folder_and_hub_id(session: Session, root: Path) -> None:
     local = add_model(session, str(write_model(root / "tiny")), [root])
-    hub = add_imported(session, "1", {"kind": "hub", "hub_id": "owner/model"})
+    hub = BaseModel(name="1", source={"kind": "hub", "hub_id": "owner/model"}, created_at=0)  # as older versions took
+    session.add(hub)
+    session.flush()
     assert find_model(session, "tiny") == find_model(session, str(root / "tiny")) == local
     assert find_model(session, "1") == hub, "a name that looks like an id is a name"
     assert find_model(session, "2") == find_model(session, "owner/model") == hub
@@ -131,6 +193,22 @@ def test_models_are_found_by_name_id_folder_and_hub_id(session: Session, root: P
         with pytest.raises(NotFound, match="There is no base model") as caught:
             get_model(session, reference)
         assert caught.value.advice == "Registered: 1, tiny."
+
+
+def test_only_a_failed_import_is_repeated(session: Session, root: Path) -> None:
+    model = add_model(session, str(write_model(root / "tiny")), [root])
+    with pytest.raises(Conflict, match="tiny is ready; only a model whose import failed is imported again"):
+        import_again(session, model)
+    assert session.exec(select(Job)).all() == []
+
+
+def test_a_gguf_is_read_anew_when_it_is_imported_again(session: Session, root: Path) -> None:
+    model = add_model(session, str(write_gguf(root / "m.gguf")), [root])
+    model.status, model.linear_modules = ModelStatus.FAILED, []
+    session.add(model)
+    session.flush()
+    assert add_model(session, str(root / "m.gguf"), [root]).id == model.id
+    assert (model.status, model.linear_modules) == (ModelStatus.IMPORTING, ["down_proj", "q_proj", "v_proj"])
 
 
 def test_a_model_whose_import_failed_is_imported_again_by_name_or_hub_id(session: Session) -> None:

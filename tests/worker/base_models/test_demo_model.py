@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from app.core.demo import find_demo_gguf
+from app.core.models.gguf_facts import inspect_gguf
+from app.core.models.inspect import inspect_folder
 from tests.worker.tiny import make_context
 from worker.base_models.importer import run_import
 from worker.inference.generate import run_generate
@@ -19,8 +21,7 @@ pytestmark = [pytest.mark.model, pytest.mark.demo]
 def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A conversion from scratch."""
     file = find_demo_gguf()
-    if file is None:
-        pytest.skip("the demo model's package is not installed")
+    assert file is not None, "the demo model's package is not installed"
     folder = tmp_path_factory.mktemp("demo")
     source = {"kind": "gguf", "path": str(file)}
     payload = {"model_id": 1, "name": "demo", "source": source, "target": str(folder / "1"), "cache": None}
@@ -33,6 +34,16 @@ def test_demo_model_is_what_its_card_says(summary: dict[str, Any]) -> None:
     assert summary["dtype"] == "bfloat16"
     assert summary["chat_template"] is True
     assert summary["max_length"] == 8192
+
+
+def test_header_tells_what_the_conversion_makes(summary: dict[str, Any]) -> None:
+    """Jobs that wait for the import are checked against it."""
+    file = find_demo_gguf()
+    assert file is not None
+    before, after = inspect_gguf(file), inspect_folder(Path(summary["path"]))
+    assert before.linear_modules == after.linear_modules == summary["linear_modules"]
+    for name in ("architecture", "parameters", "max_length", "has_chat_template"):
+        assert getattr(before, name) == getattr(after, name), name
 
 
 def test_demo_model_knows_the_capital_of_france(summary: dict[str, Any], tmp_path: Path) -> None:
