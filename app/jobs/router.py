@@ -53,12 +53,12 @@ def list_jobs(
 
 @router.get("/jobs/new")
 def new_job(
-    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None, preset: str = ""
+    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None, apply: str = ""
 ) -> Response:
     """The form, with the defaults, with a preset's values over what the query holds, or with another job's."""
     values: dict[str, Any] = {key: value for key, value in request.query_params.items() if key in _KEPT}
-    if preset:
-        values = start_from_preset(preset, values)
+    if apply:
+        values = start_from_preset(apply, values)
     if clone is not None:
         source = queue.get_job(session, clone)
         values = {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}

@@ -246,17 +246,18 @@ def test_reading_never_changes_a_job(client: TestClient, make_job: MakeJob, verb
 
 
 def test_a_preset_is_applied_over_what_was_typed(client: TestClient) -> None:
-    page = client.get("/jobs/new", params={"preset": "quick-test", "name": "mine", "r": "99", "max_length": "333"}).text
+    page = client.get("/jobs/new", params={"apply": "quick-test", "preset": "", "name": "mine", "r": "99", "max_length": "333"}).text
     assert 'name="preset" value="quick-test"' in page
     assert re.search(r'name="r" value="8"', page)
     assert re.search(r'name="max_length" value="333"', page), "a preset leaves what it says nothing about"
     assert 'value="mine"' in page
-    region = client.get("/jobs/new?preset=balanced", headers={"HX-Request": "true"}).text
-    assert region.lstrip().startswith("<form") and 'aria-current="true">Balanced' in region
+    region = client.get("/jobs/new?apply=balanced", headers={"HX-Request": "true"}).text
+    assert region.lstrip().startswith("<form")
+    assert 'aria-current="true">Balanced' in region
 
 
 def test_an_unknown_preset_is_not_found(client: TestClient) -> None:
-    response = client.get("/jobs/new?preset=fastest")
+    response = client.get("/jobs/new?apply=fastest")
     assert response.status_code == 404
     assert "quick-test" in response.text
 
