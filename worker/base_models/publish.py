@@ -23,21 +23,39 @@ _NO_HARD_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP
 def publish_folder(target: Path) -> Iterator[Path]:
     """Yield an empty sibling of `target`; it becomes `target` if the block ends well, and is removed if not.
 
-    What lay at `target` is replaced. One writer per target at a time: callers hold a lock or own the name.
+    What lay at `target` stays until the new folder is complete, and goes when that is in its place. One writer per
+    target at a time: callers hold a lock or own the name.
     """
-    partial = target.with_name(f".{target.name}.partial")
+    partial, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
+    _put_back(old, target)
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir(parents=True, mode=0o700)
     try:
         yield partial
         _sync(partial)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-        fsync_folder(target.parent)
+        _replace(target, partial, old)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _replace(target: Path, partial: Path, old: Path) -> None:
+    """A folder cannot be renamed onto another, so for a moment the old one lies beside."""
+    try:
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        fsync_folder(target.parent)
+    finally:
+        _put_back(old, target)
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Remove the old folder once a new one is in its place, else it takes its place again."""
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(target)
 
 
 def _sync(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,60 @@ def test_new_content_replaces_the_old(tmp_path: Path) -> None:
         with publish_folder(tmp_path / "1") as folder:
             (folder / content).touch()
     assert [path.name for path in (tmp_path / "1").iterdir()] == ["new"]
+
+
+def _publish(target: Path, content: str) -> None:
+    with publish_folder(target) as folder:
+        (folder / content).touch()
+
+
+def test_the_old_folder_is_whole_until_the_new_one_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "1"
+    _publish(target, "old")
+    removed: list[str] = []
+
+    def remove(path: Path, ignore_errors: bool = False) -> None:
+        if (path / "old").exists():
+            removed.append(path.name)
+            assert (target / "new").exists(), "the old folder went before the new one came"
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    _publish(target, "new")
+    assert removed == [".1.old"]
+
+
+def test_a_failed_replacement_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "1"
+    _publish(target, "old")
+    rename = Path.rename
+
+    def fail_for_the_new(self: Path, to: Path) -> Path:
+        if self.name == ".1.partial":
+            raise OSError(errno.EIO, "input/output error")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new)
+    with pytest.raises(OSError, match="input/output"):
+        _publish(target, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert [path.name for path in target.iterdir()] == ["old"]
+
+
+def test_a_replacement_that_was_killed_halfway_is_undone_by_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "1"
+    _publish(target, "old")
+    target.rename(tmp_path / ".1.old")
+    (tmp_path / ".1.partial").mkdir()
+    with pytest.raises(ZeroDivisionError), publish_folder(target):
+        assert [path.name for path in target.iterdir()] == ["old"]
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    (tmp_path / ".1.old").mkdir()  # killed before the last step
+    _publish(target, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert [path.name for path in target.iterdir()] == ["new"]
 
 
 def _source(tmp_path: Path) -> tuple[Path, Path]:
