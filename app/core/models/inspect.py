@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import InvalidInput
+from app.core.errors import Fault, InvalidInput
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.\d+\.")
 _MAX_HEADER_BYTES = 100_000_000
+_TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 _POSITIONS = ("max_position_embeddings", "n_positions")
 # What reading a damaged header can raise.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
@@ -43,6 +44,7 @@ def inspect_folder(folder: Path, field: str = "path") -> ModelFacts:
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise InvalidInput(f"{folder} holds no .safetensors file; other weight formats are not loaded.", field=field)
+    _require_tokenizer(folder, field)
     shapes: dict[str, list[int]] = {}
     for shard in shards:
         shapes |= read_shapes(shard, field)
@@ -105,6 +107,13 @@ def _architecture(config: dict[str, Any], field: str) -> str:
     if not isinstance(names, list) or not isinstance(names[0], str):
         raise InvalidInput(f"`architectures` in config.json is not a list of names but {names!r:.100}.", field=field)
     return names[0]
+
+
+def _require_tokenizer(folder: Path, field: str) -> None:
+    if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
+        known = ", ".join(" with ".join(names) for names in _TOKENIZERS)
+        message = f"{folder} has no tokenizer: none of {known}."
+        raise InvalidInput([Fault(field, message, advice="Copy the tokenizer's files next to the weights.")])
 
 
 def _has_chat_template(folder: Path, field: str) -> bool:

@@ -35,8 +35,9 @@ def tensors(shapes: dict[str, list[int]]) -> dict[str, Any]:
 
 
 def write_model(folder: Path, config: Any = LLAMA, shapes: dict[str, list[int]] | None = None) -> Path:
-    """A model folder with one shard."""
+    """A model folder with one shard and a tokenizer."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
     write_header(folder / "model.safetensors", tensors(SHAPES if shapes is None else shapes))
     return folder

@@ -100,6 +100,18 @@ def test_other_weight_formats_are_refused(tmp_path: Path, name: str) -> None:
     assert "holds no .safetensors file" in _refused(folder)
 
 
+@pytest.mark.parametrize("names", [["tokenizer.json"], ["tokenizer.model"], ["vocab.json", "merges.txt"]])
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path, names: list[str]) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    for name in names:
+        assert "has no tokenizer: none of tokenizer.json, tokenizer.model, vocab.json with merges.txt." in _refused(
+            folder
+        )
+        (folder / name).touch()
+    assert inspect_folder(folder).parameters == PARAMETERS
+
+
 @pytest.mark.parametrize("config", [b"{", b"\xff", b"[]", b"5", b"[" * 10_000, b'{"architectures": 5}',
                                     b'{"architectures": "LlamaForCausalLM"}', b'{"architectures": [{}]}'])  # fmt: skip
 def test_a_damaged_config_is_refused(tmp_path: Path, config: bytes) -> None:
