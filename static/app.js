@@ -83,6 +83,16 @@ document.addEventListener("input", (event) => {
   if (field) field.querySelector(".changed").hidden = event.target.value.trim() === field.dataset.baseline;
 });
 
+// --- One click mends what a warning is about. ---
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-fill]");
+  if (!button) return;
+  const field = document.querySelector(button.dataset.fill);
+  field.value = button.dataset.value;
+  for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+  field.focus();
+});
+
 // --- After each swap: titles, times, focus on the first field that is wrong. ---
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {

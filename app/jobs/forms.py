@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic.fields import FieldInfo
 
 from app.core.errors import Fault, InvalidInput
+from app.core.jobs.advice import SpecWarning, target_warnings
 from app.core.jobs.presets import PRESETS, Preset, get_preset
 from app.core.jobs.spec import TrainingSpec
 
@@ -48,6 +49,20 @@ class JobForm:
     groups: Mapping[str, Sequence[FormField]]
     errors: Sequence[str] = ()
     advanced_changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What LoRA can target in the chosen model, and what is doubtful about the choice made."""
+
+    modules: Sequence[str]
+    warnings: Sequence[SpecWarning]
+
+
+def describe_targets(linear_modules: Sequence[str], typed: Any) -> Targets:
+    """`typed` is the field's value: text as typed, or a list."""
+    chosen = _parse("target_modules", typed.strip()) if isinstance(typed, str) else typed
+    return Targets(linear_modules, target_warnings(chosen, linear_modules))
 
 
 async def read_form(request: Request) -> dict[str, str]:

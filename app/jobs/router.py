@@ -20,8 +20,17 @@ from app.core.jobs.spec import TrainingSpec
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_merge, submit_values
 from app.core.models.models import ModelStatus
-from app.core.models.registry import list_models
-from app.jobs.forms import NAME, all_faults, build_form, parse_form, read_form, start_from_preset
+from app.core.models.registry import find_model, list_models
+from app.jobs.forms import (
+    NAME,
+    Targets,
+    all_faults,
+    build_form,
+    describe_targets,
+    parse_form,
+    read_form,
+    start_from_preset,
+)
 from app.jobs.view import list_samples, log_tail, view_job
 from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
@@ -63,6 +72,12 @@ def new_job(
         source = queue.get_job(session, clone)
         values = {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
     return render_region(request, "jobs/_form.html", "jobs/new.html", _form_context(session, values))
+
+
+@router.get("/jobs/new/targets")
+def show_targets(request: Request, session: SessionDep, base_model: str = "", target_modules: str = "") -> Response:
+    """The region below the target modules: what the chosen model has, and what is doubtful about the choice."""
+    return render(request, "jobs/_targets.html", {"targets": _targets(session, base_model, target_modules)})
 
 
 @router.post("/jobs")
@@ -139,4 +154,11 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
     models = [model.name for model in list_models(session) if model.status != ModelStatus.FAILED]
     datasets = [dataset.name for dataset in list_datasets(session)]
     form = build_form(models, datasets, values, faults)
-    return {"form": form, "presets": PRESETS, "models": models, "datasets": datasets}
+    fields = {field.name: field.value for group in form.groups.values() for field in group}
+    targets = _targets(session, fields["base_model"] or next(iter(models), ""), fields["target_modules"])
+    return {"form": form, "targets": targets, "presets": PRESETS, "models": models, "datasets": datasets}
+
+
+def _targets(session: Session, base_model: str, target_modules: str) -> Targets:
+    model = find_model(session, base_model) if base_model else None
+    return describe_targets(model.linear_modules if model else [], target_modules)

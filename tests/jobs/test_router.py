@@ -246,7 +246,9 @@ def test_reading_never_changes_a_job(client: TestClient, make_job: MakeJob, verb
 
 
 def test_a_preset_is_applied_over_what_was_typed(client: TestClient) -> None:
-    page = client.get("/jobs/new", params={"apply": "quick-test", "preset": "", "name": "mine", "r": "99", "max_length": "333"}).text
+    page = client.get(
+        "/jobs/new", params={"apply": "quick-test", "preset": "", "name": "mine", "r": "99", "max_length": "333"}
+    ).text
     assert 'name="preset" value="quick-test"' in page
     assert re.search(r'name="r" value="8"', page)
     assert re.search(r'name="max_length" value="333"', page), "a preset leaves what it says nothing about"
@@ -267,3 +269,14 @@ def test_a_refused_form_keeps_its_preset(client: TestClient) -> None:
     assert response.status_code == 422
     assert 'name="preset" value="balanced"' in response.text
     assert "changed from 16" in response.text
+
+
+def test_attention_alone_is_warned_of_with_a_fix_and_the_models_own_modules(client: TestClient) -> None:
+    region = client.get("/jobs/new/targets", params={"base_model": "tiny", "target_modules": "q_proj, v_proj"}).text
+    assert "The model has: down_proj, gate_proj" in region
+    assert "Attention alone" in region
+    assert 'data-value="all-linear"' in region
+    quiet = client.get("/jobs/new/targets", params={"base_model": "tiny", "target_modules": "all-linear"}).text
+    assert "Attention alone" not in quiet
+    page = client.get("/jobs/new", params={"base_model": "tiny", "target_modules": "q_proj"}).text
+    assert "Attention alone" in page
