@@ -18,6 +18,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Job
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.submit import submit_generation
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
 from app.core.paths import DataFolder
@@ -138,21 +139,87 @@ def test_page_of_a_running_job_holds_all_that_happened_and_where_the_stream_goes
     assert EVIL not in page
 
 
-def test_ended_job_opens_no_stream_and_shows_its_error_with_the_last_lines(
+def test_failed_job_opens_no_stream_and_shows_its_error_and_its_last_lines_once(
     client: TestClient, database: Database, make_job: MakeJob
 ) -> None:
     error = {
         "kind": "child_died",
-        "message": "Its process was killed.",
+        "message": f"Its process was killed. {EVIL}",
         "advice": "Clone it.",
         "log_tail": ["boom", EVIL],
     }
-    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FAILED, error=error)
+    job = make_job()
+    with database.write() as session:
+        log.append(session, EventKind.LOG, {"lines": ["before", "boom", EVIL]}, job_id=job.id)
+    job = advance(database, job, JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FAILED, error=error)
     page = client.get(f"/jobs/{job.id}").text
     assert "hx-sse:connect" not in page
-    assert "✕ Its process was killed." in page
+    assert "✕ Its process was killed. &lt;/script" in page
+    assert "kind: <code>child_died</code>" in page
     assert "Clone it." in page
-    assert "boom\n&lt;/script" in page
+    assert page.count("boom\n&lt;/script") == 1
+    assert 'href="#log"' in page
+
+
+def test_ended_job_shows_neither_a_phase_nor_charts_without_points(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, phase="sample")
+    page = client.get(f"/jobs/{job.id}").text
+    assert "phase: <strong>sample</strong>" in page
+    assert page.count("data-chart=") == 2
+    advance(database, job, JobStatus.COMPLETED)
+    page = client.get(f"/jobs/{job.id}").text
+    assert "phase:" not in page
+    assert "data-chart=" not in page
+
+
+def test_job_that_waits_again_after_a_loss_shows_no_old_progress(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, step=4, max_steps=8)
+    assert "50 % · step 4/8" in client.get(f"/jobs/{job.id}").text
+    with database.write() as session:
+        queue.interrupt(session, queue.get_job(session, job.key))
+    page = client.get(f"/jobs/{job.id}").text
+    assert "queued" in page
+    assert "<progress" not in page
+
+
+@pytest.mark.parametrize(
+    ("base", "asked", "reason"),
+    [
+        (False, "Answer of the tuned model", "the model ended its answer"),
+        (True, "Answer of the base model", "there was no room for more"),
+    ],
+)
+def test_playground_job_shows_what_was_asked_of_which_model_and_the_answer(
+    client: TestClient, database: Database, make_job: MakeJob, base: bool, asked: str, reason: str
+) -> None:
+    source = advance(database, make_job("mine"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
+    with database.write() as session:
+        session.add(Artifact(job_id=source.key, kind="adapter", path="adapter", bytes=1, created_at=0.0))
+    with database.write() as session:
+        job = submit_generation(session, source, f"Why {EVIL}?", base=base, max_new_tokens=10)
+    job = advance(database, job, JobStatus.STARTING, JobStatus.RUNNING, step=4, max_steps=10)
+    page = client.get(f"/jobs/{job.id}").text
+    assert "Why &lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;?" in page
+    assert "4 of at most 10 tokens" in page
+    assert "The answer appears here" in page
+    summary = {"text": f"So {EVIL}.", "tokens": 4, "stop_reason": "length" if base else "eos"}
+    advance(database, job, JobStatus.COMPLETED, summary=summary)
+    page = client.get(f"/jobs/{job.id}").text
+    assert asked in page
+    assert "So &lt;/script&gt;" in page
+    assert "4 of at most 10 tokens" in page
+    assert reason in page
+    assert "<progress" not in page
+    assert " %" not in page
+
+
+def test_samples_say_why_there_are_none_without_an_eval_split(client: TestClient, make_job: MakeJob) -> None:
+    assert "so there are no prompts" in client.get(f"/jobs/{make_job(eval_fraction=0).id}").text
+    assert "so there are no prompts" not in client.get(f"/jobs/{make_job().id}").text
 
 
 def test_cancel_of_a_queued_job_is_done_at_once_and_refused_afterwards(
@@ -213,6 +280,19 @@ def test_merged_model_is_offered_only_where_it_passed_its_verification(
     with database.write() as session:
         session.get_one(Artifact, merged.id).verified = True
     assert "Download merged model" in client.get(f"/jobs/{job.id}").text
+
+
+def test_what_rounding_may_have_cost_is_said_beside_the_download(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = make_job("coarse")
+    certificate = {"passed": True, "warning": "Merge in fp32 to keep all of it."}
+    merged = Artifact(
+        job_id=job.key, kind="merged", path="merged", bytes=1, created_at=0.0, verified=True, certificate=certificate
+    )
+    with database.write() as session:
+        session.add(merged)
+    assert "Merge in fp32" in client.get(f"/jobs/{job.id}").text
 
 
 def test_demo_button_queues_the_demo_job_where_its_model_is_registered(client: TestClient, database: Database) -> None:
