@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import MergeError
 from worker.artifacts.folders import META, folder_bytes, publish_artifact
-from worker.artifacts.verify import Reference, certify, measure_again, measure_reference, require_same
+from worker.artifacts.verify import Reference, certify, compare, measure_again, measure_reference, require_same
 from worker.base_models.publish import hash_file
 from worker.base_models.stages import Stages
 from worker.context import JobContext
@@ -41,7 +41,7 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     set_threads()
     check_adapter(adapter, base["name"])
     tokenizer = load_tokenizer(adapter)
-    model: Any = PeftModel.from_pretrained(load_base_model(base["path"], _CPU), str(adapter)).eval()
+    model, effect = load_tuned(base["path"], adapter, tokenizer)
     meta = {"kind": "merged", "base_model": base["name"], "adapter_job_id": context.payload["adapter_job_id"]}
     target, needed = context.folder / "merged", _weights_bytes(model, dtype) + _FILES_BYTES
     with publish_artifact(target, meta, needed) as folder:
@@ -51,12 +51,22 @@ def run_merge(context: JobContext) -> dict[str, Any]:
         save_model(model, tokenizer, folder, dtype)
         del model
         stages.enter("verify")
-        meta["certificate"] = certify(reference, rounded, folder, dtype)
+        meta["certificate"] = certify(reference, rounded, folder, dtype, effect)
         logger.info("verified: %s", meta["certificate"])
+        if meta["certificate"]["warning"]:
+            logger.warning("%s", meta["certificate"]["warning"])
         stages.check_stop()
     stages.finish()
     context.spool.artifact("merged", "merged", certificate=meta["certificate"])
     return {"bytes": folder_bytes(target), "dtype": context.payload["dtype"], "certificate": meta["certificate"]}
+
+
+def load_tuned(base: str, adapter: Path, tokenizer: Any) -> tuple[Any, float]:
+    """Base and adapter in fp32, and the relative logit difference that the adapter makes. Raises: ModelLoadError."""
+    model: Any = load_base_model(base, _CPU).eval()
+    untuned = measure_reference(model, tokenizer)
+    model = PeftModel.from_pretrained(model, str(adapter)).eval()
+    return model, compare(untuned, measure_again(untuned, model)).relative_difference
 
 
 def check_adapter(adapter: Path, base_model_name: str) -> None:

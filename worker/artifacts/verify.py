@@ -23,6 +23,7 @@ _SAME = 1e-3  # two ways of computing the same sum in fp32
 # A weight rounded to b bits of fraction is off by up to 2^-(b+1) of it (bf16: b = 7, fp16: b = 10), and dozens of
 # layers add that up: 1 to 8 % was seen in bf16 on a 135M model.
 _ROUNDING = {torch.bfloat16: 0.2, torch.float16: 0.04, torch.float32: _SAME}
+_LARGE_SHARE = 0.25  # of the adapter's effect: from here on rounding is worth a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +87,33 @@ def require_same(reference: Reference, other: Reference, what: str) -> None:
     _require(compare(reference, other), _SAME, what)
 
 
-def certify(reference: Reference, rounded: Reference, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def certify(
+    reference: Reference, rounded: Reference, folder: Path, dtype: torch.dtype, adapter_effect: float
+) -> dict[str, Any]:
     """Load the folder as any program would, compare, and return the certificate. Raises: MergeError.
 
-    `reference` is base and adapter, `rounded` their sum in memory, rounded to `dtype`. The weights are those on disk;
-    the arithmetic is fp32, so that only their rounding shows.
+    `reference` is base and adapter, `rounded` their sum in memory, rounded to `dtype`; `adapter_effect` is the relative
+    difference that the adapter makes to its base. The weights are those on disk; the arithmetic is fp32, so that only
+    their rounding shows.
     """
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     on_disk = measure_again(reference, model.eval())
     require_same(rounded, on_disk, "The merged model on disk")
     comparison = compare(reference, on_disk)
     _require(comparison, _ROUNDING[dtype], f"The merged model, rounded to {_name(dtype)},")
-    return {**asdict(comparison), "dtype": _name(dtype), "passed": True}
+    warning = rounding_warning(comparison.relative_difference, adapter_effect, _name(dtype))
+    measured = {**asdict(comparison), "adapter_effect": adapter_effect, "dtype": _name(dtype)}
+    return {**measured, "warning": warning, "passed": True}
+
+
+def rounding_warning(rounding: float, adapter_effect: float, dtype: str) -> str | None:
+    """What to say where rounding takes much of a small adapter's effect; both are relative logit differences."""
+    if rounding <= _LARGE_SHARE * adapter_effect:
+        return None
+    return (
+        f"Rounding to {dtype} moves the logits by {rounding:.1%} of their spread, the adapter itself by "
+        f"{adapter_effect:.1%}: part of what was learned may be lost. Merge in fp32 to keep all of it."
+    )
 
 
 def _require(comparison: Comparison, tolerance: float, what: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from app.core.errors import JobCancelled, MergeError
@@ -19,6 +20,7 @@ from tests.worker.artifacts.conftest import Trained
 from tests.worker.tiny import make_context, read_records
 from worker.artifacts import merge as subject
 from worker.artifacts.merge import mend_generation_config, run_merge
+from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 
 pytestmark = [
@@ -137,7 +139,9 @@ def test_untied_head_stays_its_own(trained_untied: Trained, tmp_path: Path) -> N
     run_merge(context)
     merged = load_file(context.folder / "merged" / "model.safetensors")
     assert not torch.equal(merged["lm_head.weight"], merged["model.embed_tokens.weight"])
-    assert (tuned_logits(trained_untied) - merged_logits(context.folder / "merged")).abs().max() < 0.05
+    expected = tuned_logits(trained_untied)
+    error = (expected - merged_logits(context.folder / "merged")).abs().max()
+    assert error <= 8 * 2.0**-8 * expected.abs().max(), "bf16 keeps eight bits"
 
 
 def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> None:
@@ -153,6 +157,27 @@ def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> No
     assert (certificate["passed"], certificate["greedy_tokens_equal"], certificate["dtype"]) == (True, True, "bfloat16")
     assert 0 < certificate["mean_logit_difference"] < certificate["max_logit_difference"] < 0.05
     assert (certificate["vocabulary_size"], certificate["compared_tokens"] > 24) == (351, True)
+    assert certificate["adapter_effect"] > 10 * certificate["relative_difference"]
+    assert certificate["warning"] is None
+
+
+def test_rounding_that_swallows_a_small_update_is_warned_of(trained: Trained, tmp_path: Path) -> None:
+    """An update far below bf16's eight bits is lost in them, and kept in fp32."""
+    small = shutil.copytree(trained.adapter, tmp_path / "small")
+    tensors = load_file(small / "adapter_model.safetensors")
+    shrunk = {name: tensor * (1e-5 if "lora_B" in name else 1) for name, tensor in tensors.items()}
+    save_file(shrunk, small / "adapter_model.safetensors", metadata={"format": "pt"})
+    meta = json.loads((small / "meta.json").read_text())
+    weights = next(file for file in meta["files"] if file["path"] == "adapter_model.safetensors")
+    weights["sha256"] = hash_file(small / "adapter_model.safetensors")
+    (small / "meta.json").write_text(json.dumps(meta))
+    changed = replace(trained, adapter=small)
+    rounded = run_merge(merge_job(changed, tmp_path / "bf16", "bf16"))["certificate"]
+    exact = run_merge(merge_job(changed, tmp_path / "fp32", "fp32"))["certificate"]
+    assert rounded["passed"]
+    assert "Merge in fp32" in rounded["warning"]
+    assert exact["warning"] is None
+    assert exact["adapter_effect"] == rounded["adapter_effect"] < rounded["relative_difference"]
 
 
 @pytest.mark.parametrize("fault", ["not merged", "another tensor lost", "vocabulary cut"])
