@@ -1,4 +1,4 @@
-"""Pages of base models: list, add."""
+"""Pages of base models: list, add, import again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.core.events.log import latest_id
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind
 from app.core.models.models import ModelStatus
-from app.core.models.registry import add_model, list_models
+from app.core.models.registry import add_model, get_model_by_id, import_again, list_models
 from app.web.dependencies import DatabaseDep, SessionDep, SettingsDep
-from app.web.templating import redirect, render, render_region
+from app.web.templating import redirect, render, render_region, wants_partial
 
 router = APIRouter(include_in_schema=False)
 
@@ -55,6 +55,24 @@ def create_model(
     return redirect(request, request.app.url_path_for("show_models"))
 
 
+@router.post("/models/{model_id}/import")
+def import_model_again(request: Request, model_id: int, database: DatabaseDep, settings: SettingsDep) -> Response:
+    """Queue the import of a model whose last one failed; where that is not possible, the list says why."""
+    status_code = 200
+    try:
+        with database.write() as session:
+            import_again(session, get_model_by_id(session, model_id))
+    except InvalidInput as error:
+        status_code = 422
+        with database.write() as session:
+            get_model_by_id(session, model_id).error = error.faults[0].message
+    if status_code == 200 and not wants_partial(request):
+        return redirect(request, request.app.url_path_for("show_models"))
+    with database.read() as session:
+        context = {**_list_context(session), **_form_context(settings, "", "")}
+    return render_region(request, "base_models/_list.html", "base_models/list.html", context, status_code)
+
+
 def _list_context(session: Session) -> dict[str, Any]:
     models = list_models(session)
     importing = [model.id for model in models if model.status == ModelStatus.IMPORTING]
@@ -68,4 +86,6 @@ def _form_context(settings: SettingsDep, path: str, name: str, faults: Sequence[
 
 
 def _faults(error: InvalidInput | Conflict) -> Sequence[Fault]:
-    return error.faults if isinstance(error, InvalidInput) else [Fault("name", error.message, error.advice)]
+    return (
+        error.faults if isinstance(error, InvalidInput) else [Fault(error.field or "path", error.message, error.advice)]
+    )

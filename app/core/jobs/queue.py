@@ -146,6 +146,6 @@ def _settle(session: Session, job: Job) -> None:
         error = {
             "kind": "model_import",
             "message": f"Base model {model.name} is not available: {reason}",
-            "advice": "Add the model again by its name on the Models page, then submit this job again.",
+            "advice": "Press “Import again” on the Models page, then submit this job again.",
         }
         advance(session, other, JobStatus.FAILED, error=error)

@@ -19,7 +19,7 @@ from app.core.models.gguf_facts import inspect_gguf
 from app.core.models.inspect import ModelFacts, inspect_folder
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.names import clean_name, name_taken
-from app.core.table import as_id
+from app.core.table import MAX_ID, as_id
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,14 @@ def get_model(session: Session, reference: str) -> BaseModel:
     model = find_model(session, reference)
     if model is None:
         raise NotFound(f"There is no base model {reference!r}.", advice=f"Registered: {_names(session)}.")
+    return model
+
+
+def get_model_by_id(session: Session, model_id: int) -> BaseModel:
+    """Raises: NotFound."""
+    model = session.get(BaseModel, model_id) if 0 < model_id <= MAX_ID else None
+    if model is None:
+        raise NotFound(f"There is no base model {model_id}.")
     return model
 
 

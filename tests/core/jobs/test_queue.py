@@ -288,7 +288,7 @@ def test_a_failed_import_fails_its_model_and_the_jobs_that_wait(session: Session
     assert waiting.error == {
         "kind": "model_import",
         "message": "Base model coming is not available: disk full",
-        "advice": "Add the model again by its name on the Models page, then submit this job again.",
+        "advice": "Press “Import again” on the Models page, then submit this job again.",
     }
     assert _events(session, waiting)[-1] == ("finished", "failed")
     assert queue.get_job(session, other.key).status == JobStatus.QUEUED
