@@ -104,6 +104,7 @@ class Chart {
       if (!this.figure.isConnected) return;
       this.plot.setData(this.data(), !this.zoomed);
       if (this.zoomed) this.plot.redraw();
+      this.drawLegend();
       this.describeAloud();
       this.fillTable();
     });
@@ -113,6 +114,11 @@ class Chart {
 
   column(name) { return this.table.columns[name]; }
 
+  has(name) { return this.table.columns[name].some((value) => value != null); }
+
+  /** The series that hold a value: the legend and the table name no others. */
+  known() { return this.series.filter(({ column }) => this.has(column)); }
+
   drawLegend() {
     let legend = this.figure.querySelector(".legend");
     if (!legend) {
@@ -120,7 +126,7 @@ class Chart {
       legend.className = "legend";
       this.box.after(legend);
     }
-    legend.replaceChildren(...this.series.map(({ column, label }) => {
+    legend.replaceChildren(...this.known().map(({ column, label }) => {
       const item = document.createElement("li");
       const key = document.createElement("span");
       key.className = `key key-${column}`;
@@ -149,19 +155,21 @@ class Chart {
   fillTable() {
     const details = this.figure.querySelector("[data-table]");
     if (!details.open) return;
+    const series = this.known();
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
-    for (const text of [this.xLabel, ...this.series.map(({ label }) => label)]) {
+    for (const text of [this.xLabel, ...series.map(({ label }) => label)]) {
       const cell = document.createElement("th");
       cell.scope = "col";
       cell.textContent = text;
       head.append(cell);
     }
+    const columns = series.map(({ column }) => this.column(column));
     const body = table.createTBody();
     for (let index = this.table.x.length - 1; index >= Math.max(0, this.table.x.length - 200); index -= 1) {
       const row = body.insertRow();
       row.insertCell().textContent = this.xText(this.table.x[index]);
-      for (const { column } of this.series) row.insertCell().textContent = this.format(this.column(column)[index]);
+      for (const column of columns) row.insertCell().textContent = this.format(column[index]);
     }
     details.querySelector(".scroll").replaceChildren(table);
   }
@@ -191,7 +199,7 @@ class LossChart extends Chart {
     return {
       yValues: (value) => short(value),
       series: [
-        { column: "loss", label: "loss", stroke: `${loss}80`, width: 1, spanGaps: true, points: { show: few, size: 4 } },
+        { column: "loss", label: "loss", stroke: `${loss}b0`, width: 1, spanGaps: true, points: { show: few, size: 4 } },
         { column: "smoothed", label: "smoothed loss", stroke: loss, width: 2.5, spanGaps: true, points: { show: false } },
         { column: "eval_loss", label: "eval loss", stroke: other, width: 1.5, dash: [6, 4], spanGaps: true, points: { show: true, size: 8, fill: other } },
       ],
@@ -204,6 +212,8 @@ class LossChart extends Chart {
   column(name) {
     return name === "smoothed" ? smooth(this.table.x, this.table.columns.loss, Number(this.slider.value)) : super.column(name);
   }
+
+  has(name) { return super.has(name === "smoothed" ? "loss" : name); }
 
   on(kind, { step, data }) {
     if (kind !== "metric") return;
@@ -230,7 +240,7 @@ class MemoryChart extends Chart {
     this.onDevice = this.hasDevice();
   }
 
-  hasDevice() { return this.table.columns.vram_used_bytes.some((value) => value != null); }
+  hasDevice() { return this.has("vram_used_bytes"); }
 
   describe() {
     const used = css("--series-used"), mine = css("--series-mine"), cap = css("--series-cap");

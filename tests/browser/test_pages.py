@@ -70,6 +70,17 @@ def test_points_log_and_progress_arrive_without_a_reload_and_a_reload_shows_the_
     assert _picture(page) == stayed
 
 
+def test_the_legend_and_the_table_name_only_series_that_hold_points(page: Page, running: Feed) -> None:
+    page.goto(f"/jobs/{running.job_id}")
+    loss = page.locator("[data-chart=loss]")
+    expect(loss.locator(".legend li")).to_have_text(["loss", "smoothed loss"])
+    loss.locator("summary").click()
+    expect(loss.locator("th")).to_have_text(["step", "loss", "smoothed loss"])
+    running.step(4, eval_loss=0.75)
+    expect(loss.locator(".legend li")).to_have_text(["loss", "smoothed loss", "eval loss"])
+    expect(loss.locator("th")).to_have_text(["step", "loss", "smoothed loss", "eval loss"])
+
+
 @pytest.mark.parametrize("slow", ["hx-sse.min.js", "charts.js", "app.js"])
 def test_a_script_that_loads_slowly_costs_no_event(page: Page, running: Feed, slow: str) -> None:
     def delay(route: Route) -> None:
