@@ -31,7 +31,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.context import Assignment, JobContext
 from worker.spool import SpoolWriter, read_spool
-from worker.training.batches import Collator
+from worker.training.batches import Collator, choose_collator
 from worker.training.data import EncodedRow, encode_row, ensure_chat_template, read_rows
 from worker.training.losses import answer_loss
 from worker.training.model import add_lora, choose_hardware, load_base_model, load_tokenizer, set_threads
@@ -71,8 +71,7 @@ class _SameLoss(_SameOrder):
     loss_is_scaled_for_ga = True
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, num_items_in_batch: Any = None) -> Any:
-        loss = answer_loss(model, inputs["input_ids"], inputs["labels"], at_labels=self.at_labels)
-        return loss / num_items_in_batch
+        return answer_loss(model, inputs, self.scoring) / num_items_in_batch
 
 
 def _collate_plainly(pad: int) -> Any:
@@ -94,9 +93,8 @@ def run_bare(model_path: str, rows_path: Path, spec: TrainingSpec, folder: Path,
     model = add_lora(load_base_model(model_path, hardware), spec, "bench")
     watch, pad = _Stopwatch(), tokenizer.pad_token_id or 0
     kind = _SameLoss if same_loss else _SameOrder
-    trainer = kind(model, make_arguments(spec, hardware, folder), [r for r in rows if r.trained_tokens], pad, watch)
-    if not same_loss:
-        trainer.data_collator = _collate_plainly(pad)
+    collate = choose_collator(model, pad, spec.max_length) if same_loss else _collate_plainly(pad)
+    trainer = kind(model, make_arguments(spec, hardware, folder), [r for r in rows if r.trained_tokens], collate, watch)
     trainer.train()
     return watch
 

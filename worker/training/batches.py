@@ -1,15 +1,17 @@
-"""Rows to batches: padding on the right, and an order that needs little of it."""
+"""Rows to batches: end to end in one sequence, or padded on the right; and an order that needs little padding."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
+from worker.training.attention import proves_isolation
 from worker.training.data import IGNORED_LABEL, EncodedRow
 
 
@@ -31,6 +33,34 @@ class Collator:
             input_ids[index, : len(row.input_ids)] = torch.tensor(row.input_ids)
             labels[index, : len(row.labels)] = torch.tensor(row.labels)
         return {"input_ids": input_ids, "labels": labels, "tokens": sum(len(row.input_ids) for row in rows)}
+
+
+@dataclass(frozen=True, slots=True)
+class FlatCollator:
+    """Rows end to end in one sequence: `input_ids`, `labels`, `position_ids` (1, tokens), positions from 0 in each row.
+
+    `row_lengths` (ints) tell the attention where rows end; `tokens` is their sum. A row's first token has no label:
+    what comes before it is another row. Needs `attention_per_row`.
+    """
+
+    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Any]:
+        lengths = tuple(len(row.input_ids) for row in rows)
+        return {
+            "input_ids": _sequence(row.input_ids for row in rows),
+            "labels": _sequence([IGNORED_LABEL, *row.labels[1:]] for row in rows),
+            "position_ids": _sequence(range(length) for length in lengths),
+            "row_lengths": lengths,
+            "tokens": sum(lengths),
+        }
+
+
+def _sequence(parts: Iterable[Iterable[int]]) -> torch.Tensor:
+    return torch.tensor([list(chain.from_iterable(parts))])
+
+
+def choose_collator(model: Any, pad_token_id: int, longest: int) -> Collator | FlatCollator:
+    """Flattened batches where the model proves that it keeps rows of up to `longest` tokens apart, else padded ones."""
+    return FlatCollator() if proves_isolation(model, longest) else Collator(pad_token_id)
 
 
 class LengthGroupedSampler(Sampler[int]):

@@ -1,39 +1,113 @@
-"""The loss: cross-entropy at the labelled positions alone."""
+"""The loss: cross-entropy at the labelled positions alone, in fp32, without ever holding their logits all at once."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch.nn import LinearCrossEntropyOptions
+from torch.utils.checkpoint import checkpoint
 
 from worker.training.data import IGNORED_LABEL
 
+CHUNK_ROWS = 256
+_INPUTS = ("input_ids", "position_ids", "row_lengths")
+_TOLERANCE = {torch.float32: 1e-5}  # relative, for a chunked loss to count as equal to the plain one
+_TOLERANCE_16_BIT = 1e-2
 
-def takes_positions(model: Any) -> bool:
-    """Whether the base model's forward can score chosen positions only (`logits_to_keep`)."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(base.forward).parameters
+
+class Scoring(StrEnum):
+    """How a model's labelled positions are scored; the value is the same each time."""
+
+    CHUNKED = "chunked"  # from hidden states, CHUNK_ROWS logits at a time
+    AT_LABELS = "at_labels"  # logits of the labelled positions, (labelled, vocabulary)
+    WHOLE = "whole"  # logits of all positions, (batch, seq, vocabulary)
 
 
-def answer_loss(model: Any, input_ids: torch.Tensor, labels: torch.Tensor, *, at_labels: bool) -> torch.Tensor:
-    """Summed next-token cross-entropy in fp32, a scalar, over the labelled positions of (batch, seq).
+def choose_scoring(model: Any) -> Scoring:
+    """The leanest scoring that gives the model's own loss: chunked only where that is shown on a few tokens."""
+    base = _base_of(model)
+    if "logits_to_keep" not in inspect.signature(base.forward).parameters:
+        return Scoring.WHOLE
+    head = base.get_output_embeddings()
+    plain = type(head) is torch.nn.Linear and head.bias is None and not _capped(base.config)
+    return Scoring.CHUNKED if plain and _chunks_equal_plain(model) else Scoring.AT_LABELS
 
-    With `at_labels` the head scores those positions alone, so logits are (labelled, vocabulary) instead of (batch, seq,
-    vocabulary); the value is the same.
+
+def _capped(config: Any) -> bool:
+    """Whether logits are soft-capped: small ones hardly, so that a few tokens might not show it."""
+    return getattr(config.get_text_config(), "final_logit_softcapping", None) is not None
+
+
+def _base_of(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _chunks_equal_plain(model: Any) -> bool:
+    """Logits that are changed after the head, or made elsewhere, give another loss; a mere factor passes through."""
+    head = _base_of(model).get_output_embeddings()
+    ids = (torch.arange(8, device=head.weight.device) * 37 + 11) % head.out_features
+    batch, training = {"input_ids": ids[None], "labels": ids[None]}, model.training
+    model.eval()
+    with torch.inference_mode():
+        plain, chunked = (float(answer_loss(model, batch, each)) for each in (Scoring.AT_LABELS, Scoring.CHUNKED))
+    model.train(training)
+    return abs(chunked - plain) <= _TOLERANCE.get(head.weight.dtype, _TOLERANCE_16_BIT) * abs(plain)
+
+
+def answer_loss(model: Any, batch: dict[str, Any], scoring: Scoring) -> torch.Tensor:
+    """Summed next-token cross-entropy in fp32, a scalar, over the labelled positions of a batch, padded or flattened.
+
+    With CHUNKED and AT_LABELS logits of (batch, seq, vocabulary) never exist.
     """
-    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)  # targets[:, i] is what position i predicts
+    targets = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED_LABEL)  # targets[:, i] is what position i predicts
     learned = targets != IGNORED_LABEL
-    if at_labels:
-        logits = model(input_ids=input_ids, logits_to_keep=learned, use_cache=False).logits
+    inputs = {name: batch[name] for name in _INPUTS if name in batch}
+    if scoring is Scoring.CHUNKED:
+        head = _base_of(model).get_output_embeddings()
+        with _passing_through(head):
+            hidden = model(**inputs, logits_to_keep=learned, use_cache=False).logits
+        return chunked_loss(hidden, head.weight, targets[learned])
+    if scoring is Scoring.AT_LABELS:
+        logits = model(**inputs, logits_to_keep=learned, use_cache=False).logits
     else:
-        logits = model(input_ids=input_ids, use_cache=False).logits[learned]
+        logits = model(**inputs, use_cache=False).logits[learned]
     return F.cross_entropy(logits.float(), targets[learned], reduction="sum")
 
 
-def mean_loss(model: Any, batches: Iterable[dict[str, Any]], *, at_labels: bool) -> float:
+@contextmanager
+def _passing_through(head: torch.nn.Module) -> Iterator[None]:
+    """Let the head return its input, so that the model's forward ends in hidden states instead of logits."""
+    head.forward = lambda hidden: hidden
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+def chunked_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy of `hidden @ weight.T`, (rows, vocabulary), with CHUNK_ROWS rows of logits at a time.
+
+    torch's own version rounds its result to the operands' type, so 16-bit ones go through checkpointed chunks instead.
+    """
+    if hidden.dtype == weight.dtype == torch.float32:
+        options = LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS)
+        return F.linear_cross_entropy(hidden, weight, targets, reduction="sum", options=options)
+    chunks = zip(torch.split(hidden, CHUNK_ROWS), torch.split(targets, CHUNK_ROWS), strict=True)
+    losses = [checkpoint(_chunk_loss, rows, weight, wanted, use_reentrant=False) for rows, wanted in chunks]
+    return torch.stack(losses).sum()
+
+
+def _chunk_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(F.linear(hidden.to(weight.dtype), weight).float(), targets, reduction="sum")
+
+
+def mean_loss(model: Any, batches: Iterable[dict[str, Any]], scoring: Scoring) -> float:
     """Mean loss per labelled token over all batches, in nats: weighted by tokens, so the batch size does not matter."""
     training = model.training
     model.eval()
@@ -41,8 +115,11 @@ def mean_loss(model: Any, batches: Iterable[dict[str, Any]], *, at_labels: bool)
     total, count = torch.zeros((), dtype=torch.float64, device=device), 0
     with torch.inference_mode():
         for batch in batches:
-            labels = batch["labels"]
-            total += answer_loss(model, batch["input_ids"].to(device), labels.to(device), at_labels=at_labels)
-            count += int((labels[:, 1:] != IGNORED_LABEL).sum())
+            count += int((batch["labels"][:, 1:] != IGNORED_LABEL).sum())
+            total += answer_loss(model, _moved(batch, device), scoring)
     model.train(training)
     return float(total) / max(count, 1)
+
+
+def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}

@@ -13,7 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.context import JobContext, StopRequest
-from worker.training.batches import Collator
+from worker.training.batches import choose_collator
 from worker.training.callback import Duties, SpoolCallback, check_cancelled
 from worker.training.checkpoints import AdapterSaver
 from worker.training.data import EncodedRow, ensure_chat_template
@@ -68,11 +68,12 @@ def _train(
     )
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
-    trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), rows.train, pad, callback)
+    collate = choose_collator(model, pad, spec.max_length)
+    trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), rows.train, collate, callback)
     callback.duties = Duties(
         tokens_seen=lambda: trainer.tokens_seen,
         save_checkpoint=partial(saver.save_checkpoint, model),
-        evaluate=partial(_evaluate, context, model, trainer, rows.evaluation, pad) if rows.evaluation else None,
+        evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
     )
     saver.drop_earlier_attempts()
     trainer.train()
@@ -86,20 +87,18 @@ def _train(
     return _summary(callback, model, rows, hardware, {"steps": step, "adapter_bytes": adapter_bytes})
 
 
-def _evaluate(
-    context: JobContext, model: Any, trainer: AnswerTrainer, rows: list[EncodedRow], pad: int, base: bool
-) -> float:
+def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: list[EncodedRow], base: bool) -> float:
     """Mean loss over the eval rows, of the base model (the adapter switched off) or as trained so far."""
-    batches = _eval_batches(context, rows, trainer.args.per_device_train_batch_size, pad)
+    batches = _eval_batches(context, rows, trainer)
     with model.disable_adapter() if base else nullcontext():
-        return mean_loss(model, batches, at_labels=trainer.at_labels)
+        return mean_loss(model, batches, trainer.scoring)
 
 
-def _eval_batches(context: JobContext, rows: list[EncodedRow], batch_size: int, pad: int) -> Iterator[dict[str, Any]]:
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))
+def _eval_batches(context: JobContext, rows: list[EncodedRow], trainer: AnswerTrainer) -> Iterator[dict[str, Any]]:
+    ordered, batch_size = sorted(rows, key=lambda row: len(row.input_ids)), trainer.args.per_device_train_batch_size
     for start in range(0, len(ordered), batch_size):
         check_cancelled(context)
-        yield Collator(pad)(ordered[start : start + batch_size])
+        yield trainer.collate(ordered[start : start + batch_size])
 
 
 def _summary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from typing_extensions import override
 
 from app.core.jobs.spec import TrainingSpec
-from worker.training.batches import Collator, LengthGroupedSampler
+from worker.training.attention import attention_per_row
+from worker.training.batches import Collator, FlatCollator, LengthGroupedSampler
 from worker.training.data import EncodedRow
-from worker.training.losses import answer_loss, takes_positions
+from worker.training.losses import answer_loss, choose_scoring
 from worker.training.model import Hardware
 
 
@@ -37,16 +39,29 @@ class AnswerTrainer(Trainer):
     loss_is_scaled_for_ga = True  # by the labelled tokens of the whole accumulated batch, so accumulation is exact
 
     def __init__(
-        self, model: Any, arguments: TrainingArguments, rows: Sequence[EncodedRow], pad: int, callback: TrainerCallback
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        rows: Sequence[EncodedRow],
+        collate: Collator | FlatCollator,
+        callback: TrainerCallback,
     ) -> None:
         super().__init__(
-            model=model, args=arguments, train_dataset=Rows(rows), data_collator=Collator(pad), callbacks=[callback]
+            model=model, args=arguments, train_dataset=Rows(rows), data_collator=collate, callbacks=[callback]
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the labelled tokens that the loss is divided by
-        self.at_labels = takes_positions(model)
+        self.collate = collate
+        self.scoring = choose_scoring(model)
         self.tokens_seen = 0
         self._lengths = [len(row.input_ids) for row in rows]
+
+    @override
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """As transformers' own; flattened batches, evaluation's too, are attended to row by row."""
+        flat = isinstance(self.collate, FlatCollator)
+        with attention_per_row(self.model) if flat else nullcontext():
+            return super().train(*arguments, **keywords)
 
     @override
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -59,8 +74,7 @@ class AnswerTrainer(Trainer):
     ) -> torch.Tensor:
         """The micro-batch's summed loss over the labelled tokens of the whole step."""
         self.tokens_seen += inputs["tokens"]
-        loss = answer_loss(model, inputs["input_ids"], inputs["labels"], at_labels=self.at_labels)
-        return torch.div(loss, num_items_in_batch)
+        return torch.div(answer_loss(model, inputs, self.scoring), num_items_in_batch)
 
     @override
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -1,10 +1,10 @@
-"""Padding, and the order of rows."""
+"""Flattening, padding, and the order of rows."""
 
 from __future__ import annotations
 
 import pytest
 
-from worker.training.batches import Collator, LengthGroupedSampler
+from worker.training.batches import Collator, FlatCollator, LengthGroupedSampler
 from worker.training.data import IGNORED_LABEL, EncodedRow
 
 pytestmark = pytest.mark.model
@@ -19,6 +19,15 @@ def test_padding_is_on_the_right_and_unlabelled_whatever_id_it_has() -> None:
     assert batch["input_ids"].tolist() == [[5, 6, end], [7, end, end]]
     assert batch["labels"].tolist() == [[IGNORED_LABEL, 6, end], [IGNORED_LABEL, end, IGNORED_LABEL]]
     assert batch["tokens"] == 5
+
+
+def test_flattened_rows_lie_end_to_end_and_start_anew() -> None:
+    rows = [EncodedRow([5, 6, 2], [IGNORED_LABEL, 6, 2], 3), EncodedRow([7, 2], [7, 2], 2)]
+    batch = FlatCollator()(rows)
+    assert batch["input_ids"].tolist() == [[5, 6, 2, 7, 2]]
+    assert batch["labels"].tolist() == [[IGNORED_LABEL, 6, 2, IGNORED_LABEL, 2]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+    assert (batch["row_lengths"], batch["tokens"]) == ((3, 2), 5)
 
 
 def test_each_pass_holds_every_row_once_in_another_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from worker.artifacts.folders import DiskFull
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.inference.generate import Sampling, generate, load_model
+from worker.training.attention import proves_isolation
 from worker.training.model import load_tokenizer
 from worker.training.train import run_training
 
@@ -202,7 +204,7 @@ def test_first_eval_loss_is_the_untuned_models(make_job: MakeJob) -> None:
 def test_accumulation_gives_the_same_losses_as_one_large_batch(make_job: MakeJob) -> None:
     """Rows differ in length, so a mean of micro-batch means would not."""
     losses = []
-    for batch, accumulation in ((8, 1), (2, 4)):
+    for batch, accumulation in ((8, 1), (2, 4), (1, 8)):
         context = make_job(
             max_steps=5, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, eval_fraction=0
         )
@@ -212,6 +214,29 @@ def test_accumulation_gives_the_same_losses_as_one_large_batch(make_job: MakeJob
         losses.append(series(context, "loss"))
         (context.folder / "spool.jsonl").unlink()
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[2], rel=1e-4)
+
+
+def test_flattened_and_padded_batches_give_the_same_losses(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also with checkpointing, whose second pass through the layers comes after the forward has ended."""
+    losses, eval_losses = [], []
+    for flat, checkpointing in ((True, False), (True, True), (False, False)):
+        context = make_job(max_steps=4, eval_steps=2, gradient_checkpointing=checkpointing)
+        monkeypatch.setattr("worker.training.batches.proves_isolation", proves_isolation if flat else lambda *_: False)
+        rows = [[row[0], {"role": "assistant", "content": "red " * (3 * i % 17 + 1)}] for i, row in enumerate(ROWS)]
+        write_rows(Path(context.payload["dataset"]["path"]), rows)
+        with caplog.at_level(logging.INFO):
+            run_training(context)
+        losses.append(series(context, "loss"))
+        eval_losses.append(series(context, "eval_loss"))
+        (context.folder / "spool.jsonl").unlink()
+    assert caplog.text.count("batches are flattened") == 2
+    for each in losses[1:]:
+        assert each == pytest.approx(losses[0], rel=1e-5)
+    for each in eval_losses[1:]:
+        assert each == pytest.approx(eval_losses[0], rel=1e-5)
 
 
 def test_same_seed_gives_the_same_run(make_job: MakeJob) -> None:
