@@ -18,7 +18,7 @@ from app.core.datasets.models import Dataset
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
-from app.core.jobs.models import Job
+from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.status import JobStatus
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
@@ -35,6 +35,22 @@ HOST = {
     "cpu_percent": 50.0,
     "disk_total_bytes": 100 * 2**30,
     "disk_free_bytes": 60 * 2**30,
+}
+DEVICE = {
+    "index": 0,
+    "name": "NVIDIA GeForce RTX 4070 Ti SUPER",
+    "uuid": "GPU-1",
+    "vram_total_bytes": 16 * 2**30,
+    "vram_used_bytes": 9 * 2**30,
+    "utilization_percent": 97,
+    "temperature_celsius": 71,
+    "power_watts": 268.3,
+    "power_limit_watts": 285.0,
+    "process_vram_bytes": 8 * 2**30,
+    "processes": [
+        {"pid": 4194303, "process_vram_bytes": 8 * 2**30, "name": "/usr/bin/python3.11", "is_child": True},
+        {"pid": 1234, "process_vram_bytes": None, "name": None, "is_child": False},
+    ],
 }
 
 
@@ -143,6 +159,16 @@ class Feed:
         with self._database.write() as session:
             data = {"prompt": prompt, "text": text, "model": model}
             log.append(session, EventKind.SAMPLE, data, job_id=self.job_id, step=3)
+
+    def read_devices(self) -> None:
+        """A worker that is alive and reads one GPU."""
+        now = time.time()
+        reading = {"available": True, "reason": None, "devices": [DEVICE], "host": HOST}
+        state = WorkerState(
+            pid=1, pid_started_at=0.0, boot_id="b", version="0", started_at=now, heartbeat_at=now, reading=reading
+        )
+        with self._database.write() as session:
+            session.merge(state)
 
     def _log(self, session: Session, *lines: str) -> None:
         log.append(session, EventKind.LOG, {"lines": list(lines)}, job_id=self.job_id)

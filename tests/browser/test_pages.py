@@ -81,6 +81,24 @@ def test_the_legend_and_the_table_name_only_series_that_hold_points(page: Page, 
     expect(loss.locator("th")).to_have_text(["step", "loss", "smoothed loss", "eval loss"])
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/datasets", "/models", "/gpu"])
+def test_narrow_tables_show_every_cell_without_scrolling(
+    page: Page, database: Database, running: Feed, path: str
+) -> None:
+    running.move(JobStatus.COMPLETED, summary={"train_loss": 1.0, "eval_loss": 1.25})
+    running.read_devices()
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.goto(path)
+    tables = page.locator("main .scroll:has(table)")
+    expect(tables.first).to_be_visible()
+    for table in tables.all():
+        assert table.evaluate("(box) => box.scrollWidth - box.clientWidth") <= 0
+    if path == "/jobs":
+        expect(page.locator("#job-list tbody tr")).to_contain_text("1.25")
+        label = "(cell) => getComputedStyle(cell, '::before').content"
+        assert page.locator("#job-list td", has_text="1.25").evaluate(label) == '"eval loss "'
+
+
 @pytest.mark.parametrize("slow", ["hx-sse.min.js", "charts.js", "app.js"])
 def test_a_script_that_loads_slowly_costs_no_event(page: Page, running: Feed, slow: str) -> None:
     def delay(route: Route) -> None:

@@ -18,7 +18,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Job
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_generation
+from app.core.jobs.submit import submit_generation, submit_merge
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
 from app.core.paths import DataFolder
@@ -105,6 +105,19 @@ def test_list_filters_by_status_and_name_in_the_url(client: TestClient, database
     partial = client.get("/jobs?q=bet", headers={"HX-Request": "true"})
     assert partial.text.lstrip().startswith('<section id="job-list"')
     assert partial.headers["vary"] == "HX-Request"
+
+
+def test_list_counts_the_steps_of_training_alone(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    source = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
+    with database.write() as session:
+        session.add(Artifact(job_id=source.key, kind="adapter", path="adapter", bytes=1, created_at=0.0))
+    with database.write() as session:
+        merge = submit_merge(session, source)
+    advance(database, merge, JobStatus.STARTING, JobStatus.RUNNING, step=2, max_steps=4)
+    advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, step=3, max_steps=7)
+    page = client.get("/jobs").text
+    assert "3/7" in page
+    assert "2/4" not in page
 
 
 def test_list_pages(client: TestClient, make_job: MakeJob) -> None:
