@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, UploadFile
 
 from app.api.auth import TokenRoute
 from app.api.schemas import DatasetOut
-from app.core.datasets.store import Upload, get_dataset, list_datasets, preview_messages, preview_raw
+from app.core.datasets.columns import parse_columns
+from app.core.datasets.preview import preview_messages, preview_raw
+from app.core.datasets.store import Upload, get_dataset, list_datasets
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
@@ -27,10 +30,12 @@ def add(
     folder: FolderDep,
     settings: SettingsDep,
     name: Annotated[str | None, Form(max_length=120)] = None,
+    column: Annotated[Sequence[str], Form(description="field=column, as instruction=question; may be repeated")] = (),
 ) -> DatasetOut:
     """Upload a JSON, JSONL or CSV file. 422 names the rows that cannot be used."""
+    columns = parse_columns(column)
     with Upload(folder, file.filename or "") as upload:
-        checked = upload.receive(file.file, settings.max_upload_bytes).check()
+        checked = upload.receive(file.file, settings.max_upload_bytes).check(columns)
         with database.write() as session:
             return DatasetOut.model_validate(upload.register(session, checked, name))
 

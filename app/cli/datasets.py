@@ -18,14 +18,22 @@ app = typer.Typer(help="Register and look at datasets.", no_args_is_help=True)
 def add(
     file: Path,
     name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="Read a column as a format's field, as instruction=question."),
+    ] = None,
     *,
     json: AsJson = False,
 ) -> None:
-    """Register a JSON, JSONL or CSV file."""
+    """Register a JSON, JSONL or CSV file.
+
+    Formats, recognised by the rows' fields: messages, sharegpt, alpaca, dolly, prompt_completion.
+    """
     if not file.is_file():
         raise InvalidInput(f"{file} is not a file.", field="file")
+    data = {"column": column or [], **({"name": name} if name else {})}
     with file.open("rb") as stream:
-        dataset = Client().post("/datasets", files={"file": (file.name, stream)}, data={"name": name} if name else {})
+        dataset = Client().post("/datasets", files={"file": (file.name, stream)}, data=data)
     if json:
         print_json(dataset)
     else:

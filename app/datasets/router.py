@@ -9,8 +9,12 @@ from fastapi import APIRouter, Form, Query, Request, UploadFile
 from fastapi.responses import Response
 from sqlmodel import Session
 
+from app.core.datasets.columns import parse_columns
+from app.core.datasets.formats import FIELDS, FORMATS
 from app.core.datasets.models import Dataset
-from app.core.datasets.store import Upload, get_dataset, list_datasets, preview_messages, preview_raw
+from app.core.datasets.normalise import UnknownFormat
+from app.core.datasets.preview import preview_messages, preview_raw
+from app.core.datasets.store import Upload, get_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
 from app.web.templating import redirect, render, render_region
@@ -18,6 +22,8 @@ from app.web.templating import redirect, render, render_region
 router = APIRouter(include_in_schema=False)
 
 PREVIEW_ROWS = 10
+MAX_COLUMNS = 40  # so many are offered to be mapped by hand
+MAX_COLUMN_NAME = 200  # characters
 
 
 @router.get("/datasets")
@@ -34,13 +40,14 @@ def create_dataset(
     settings: SettingsDep,
     file: UploadFile | None = None,
     name: Annotated[str, Form(max_length=120)] = "",
+    column: Annotated[Sequence[str], Form()] = (),
 ) -> Response:
     """Check every row and register the file; where a row cannot be used, the form again with its number."""
     try:
-        dataset = _register(database, folder, file, name.strip() or None, settings.max_upload_bytes)
+        dataset = _register(database, folder, file, name.strip() or None, column, settings.max_upload_bytes)
     except (InvalidInput, Conflict, TooLarge) as error:
         with database.read() as session:
-            return _page(request, session, settings.max_upload_bytes, name, error)
+            return _page(request, session, settings.max_upload_bytes, name, column, error)
     return redirect(request, request.app.url_path_for("show_dataset", dataset_id=dataset.key))
 
 
@@ -61,13 +68,19 @@ def show_dataset(
 
 
 def _register(
-    database: DatabaseDep, folder: FolderDep, file: UploadFile | None, name: str | None, max_bytes: int
+    database: DatabaseDep,
+    folder: FolderDep,
+    file: UploadFile | None,
+    name: str | None,
+    column: Sequence[str],
+    max_bytes: int,
 ) -> Dataset:
     """Raises: InvalidInput, Conflict, TooLarge; then nothing is left behind."""
     if file is None or not file.filename:
         raise InvalidInput("Choose a file first.", field="file")
+    columns = parse_columns(column)
     with Upload(folder, file.filename) as upload:
-        checked = upload.receive(file.file, max_bytes).check()
+        checked = upload.receive(file.file, max_bytes).check(columns)
         with database.write() as session:
             return upload.register(session, checked, name)
 
@@ -77,6 +90,7 @@ def _page(
     session: Session,
     max_bytes: int,
     name: str = "",
+    column: Sequence[str] = (),
     error: InvalidInput | Conflict | TooLarge | None = None,
 ) -> Response:
     context = {
@@ -84,11 +98,22 @@ def _page(
         "max_bytes": max_bytes,
         "name": name,
         "faults": _faults(error),
+        "formats": FORMATS.values(),
+        "fields": FIELDS,
+        "mapped": list(filter(None, column)),
+        "found": _columns_to_map(column, error),
     }
     if error is None:
         return render(request, "datasets/list.html", context)
     status = 413 if isinstance(error, TooLarge) else 422
     return render_region(request, "datasets/_upload.html", "datasets/list.html", context, status)
+
+
+def _columns_to_map(column: Sequence[str], error: Exception | None) -> list[str]:
+    """The columns that the form offers to map: those found in a file of unknown format, or mapped already."""
+    if isinstance(error, UnknownFormat):
+        return [name for name in error.fields if name and len(name) <= MAX_COLUMN_NAME][:MAX_COLUMNS]
+    return list(dict.fromkeys(pair.partition("=")[2] for pair in column if pair))
 
 
 def _faults(error: InvalidInput | Conflict | TooLarge | None) -> Sequence[Fault]:

@@ -2,80 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from app.core.errors import Fault
-
-Messages = list[dict[str, str]]
-ROLES = ("system", "user", "assistant")
+from app.core.datasets.faults import RowFault
+from app.core.datasets.turns import Messages, opening, read_conversations, read_messages
 
 
-class RowFault(Exception):
-    """A row cannot be used: which field, and why."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way to write rows: recognised by its required fields."""
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    read: Callable[[Mapping[str, Any]], Messages]
+    holds: str = ""  # what the one field of a conversation is a list of
 
-    def at(self, row: int) -> Fault:
-        """The fault with its row's number, from 1."""
-        return Fault("file", f"row {row}: {self.field}: {self.message}" if self.field else f"row {row}: {self.message}")
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All fields that are read, in the order in which people name them."""
+        return self.required[:1] + self.optional[:-1] + self.required[1:] + self.optional[-1:]
+
+    def fits(self, row: Collection[str]) -> bool:
+        """Whether the row has the fields by which the format is recognised."""
+        return all(field in row for field in self.required)
+
+    def __str__(self) -> str:
+        named = (f"[{field}]" if field in self.optional else field for field in self.fields)
+        return f"{self.name} ({', '.join(named)}{': ' + self.holds if self.holds else ''})"
 
 
-def recognise(row: Mapping[str, Any]) -> str | None:
-    """The format's name by the fields of a row, or None."""
-    if "messages" in row:
-        return "messages"
-    if "instruction" in row and "output" in row:
-        return "alpaca"
-    if "prompt" in row and "completion" in row:
-        return "prompt_completion"
-    return None
+def recognise(row: Mapping[str, Any], wanted: Collection[str] = ()) -> str | None:
+    """The name of the first format whose fields the row has and that reads all `wanted` fields, or None."""
+    fitting = (each for each in FORMATS.values() if each.fits(row) and set(wanted) <= set(each.fields))
+    return next((each.name for each in fitting), None)
 
 
 def to_messages(row: Mapping[str, Any], format_name: str) -> Messages:
     """Raises: RowFault."""
-    return _READERS[format_name](row)
+    return FORMATS[format_name].read(row)
 
 
 def _alpaca(row: Mapping[str, Any]) -> Messages:
-    instruction = _text(row, "instruction")
-    extra = _text(row, "input", required=False)
-    prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-    return _dialogue(row, prompt, _answer(row, "output"))
+    return _dialogue(row, _with_context(row, "input"), _answer(row, "output"))
+
+
+def _dolly(row: Mapping[str, Any]) -> Messages:
+    return _dialogue(row, _with_context(row, "context"), _answer(row, "response"))
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> Messages:
     return _dialogue(row, _text(row, "prompt"), _answer(row, "completion"))
 
 
+def _with_context(row: Mapping[str, Any], field: str) -> str:
+    instruction = _text(row, "instruction")
+    context = _text(row, field, required=False)
+    return f"{instruction}\n\n{context}" if context.strip() else instruction
+
+
 def _dialogue(row: Mapping[str, Any], prompt: str, answer: str) -> Messages:
-    system = _text(row, "system", required=False)
-    opening = [{"role": "system", "content": system}] if system.strip() else []
-    return [*opening, {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-
-
-def _messages(row: Mapping[str, Any]) -> Messages:
-    turns = row.get("messages")
-    if not isinstance(turns, list) or not turns:
-        raise RowFault("messages", "is not a list of {role, content}")
-    messages = [_message(turn, index) for index, turn in enumerate(turns)]
-    if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
-        raise RowFault("messages", "has no answer: no assistant message with text")
-    return messages
-
-
-def _message(turn: Any, index: int) -> dict[str, str]:
-    place = f"messages[{index}]"
-    if not isinstance(turn, Mapping):
-        raise RowFault(place, "is not an object with role and content")
-    if turn.get("role") not in ROLES:
-        raise RowFault(f"{place}.role", f"is {turn.get('role')!r}; known roles: {', '.join(ROLES)}")
-    if not isinstance(turn.get("content"), str):
-        raise RowFault(f"{place}.content", "is not a text")
-    return {"role": turn["role"], "content": turn["content"]}
+    return [*opening(row), {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
 def _text(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
@@ -96,8 +85,12 @@ def _answer(row: Mapping[str, Any], field: str) -> str:
     return _text(row, field)
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any]], Messages]] = {
-    "alpaca": _alpaca,
-    "prompt_completion": _prompt_completion,
-    "messages": _messages,
-}
+_ALL = (
+    Format("messages", ("messages",), (), read_messages, holds="a list of role and content"),
+    Format("sharegpt", ("conversations",), ("system",), read_conversations, holds="a list of from and value"),
+    Format("alpaca", ("instruction", "output"), ("input", "system"), _alpaca),
+    Format("dolly", ("instruction", "response"), ("context", "system"), _dolly),
+    Format("prompt_completion", ("prompt", "completion"), ("system",), _prompt_completion),
+)
+FORMATS = {each.name: each for each in _ALL}
+FIELDS = tuple(dict.fromkeys(field for each in _ALL for field in each.fields))  # to which columns can be mapped

@@ -14,7 +14,7 @@ class Dataset(Numbered, table=True):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     name: str = Field(unique=True)
-    format: str  # alpaca, prompt_completion or messages
+    format: str  # a name in FORMATS
     rows: int
     bytes: int
     sha256: str = Field(index=True)  # of the file as it came

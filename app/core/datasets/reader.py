@@ -5,24 +5,28 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from app.core.datasets.formats import RowFault
+from app.core.datasets.faults import RowFault
+from app.core.datasets.json_array import read_array, reason, refuse_constant
 from app.core.errors import DatasetFormatError
 
 MAX_ROW_CHARACTERS = 16 * 1024 * 1024
 MAX_DEPTH = 64  # lists and objects in each other; what shows a row again walks it recursively
 SUFFIXES = (".json", ".jsonl", ".csv")
+_NUL = "is not text: it holds a NUL character"
 
 Row = dict[str, Any]
+_Numbered = tuple[int, Row | RowFault]
 
 
-def read_rows(path: Path, suffix: str | None = None) -> Iterator[tuple[int, Row | RowFault]]:
-    """Yield (row number from 1, row or what is wrong with it).
+def read_rows(path: Path, suffix: str | None = None, skip: int = 0) -> Generator[_Numbered, None, None]:
+    """Yield (row number from 1, row or what is wrong with it), without the first `skip` rows, which are not checked.
 
-    Raises: DatasetFormatError for a file that as a whole cannot be read.
+    Rows are counted, not lines: blank lines have no number. Raises: DatasetFormatError for a file that as a whole
+    cannot be read.
     """
     kind = (suffix or path.suffix).lower()
     if kind not in SUFFIXES:
@@ -32,7 +36,7 @@ def read_rows(path: Path, suffix: str | None = None) -> Iterator[tuple[int, Row 
     _refuse_binary(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _read_csv(file) if kind == ".csv" else _read_json(file)
+            yield from _read_csv(file, skip) if kind == ".csv" else _read_json(file, skip)
     except UnicodeDecodeError as error:
         line = _undecodable_line(path)
         raise DatasetFormatError(f"The file is not UTF-8 text (line {line}).", field="file") from error
@@ -57,28 +61,25 @@ def _undecodable_line(path: Path) -> int:
     return number
 
 
-def _read_json(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
+def _read_json(file: TextIO, skip: int) -> Iterator[_Numbered]:
     """A JSON array, or JSON Lines whatever the suffix says."""
     first = file.read(1)
-    while first.isspace():
+    while first and first in " \t\r\n":
         first = file.read(1)
     file.seek(0)
-    yield from _read_array(file) if first == "[" else _read_lines(file)
+    if first != "[":
+        yield from _read_lines(file, skip)
+        return
+    for number, value in read_array(file, MAX_ROW_CHARACTERS):
+        if number > skip:
+            yield number, _as_row(value)
 
 
-def _read_array(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
-    try:
-        rows = json.load(file, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise DatasetFormatError(f"The file is not valid JSON: {_reason(error)}", field="file") from error
-    for number, row in enumerate(rows, start=1):
-        yield number, _as_row(row)
-
-
-def _read_lines(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
-    for number, line in enumerate(_lines(file), start=1):
-        if line.strip():
-            yield number, _parse_line(line)
+def _read_lines(file: TextIO, skip: int) -> Iterator[_Numbered]:
+    rows = ((line_number, line) for line_number, line in enumerate(_lines(file), start=1) if not line.isspace())
+    for number, (line_number, line) in enumerate(rows, start=1):
+        if number > skip:
+            yield number, _parse_line(line, line_number)
 
 
 def _lines(file: TextIO) -> Iterator[str]:
@@ -91,11 +92,12 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _parse_line(line: str) -> Row | RowFault:
+def _parse_line(line: str, line_number: int) -> Row | RowFault:
     try:
-        return _as_row(json.loads(line, parse_constant=_refuse_constant))
+        return _as_row(json.loads(line.rstrip(), parse_constant=refuse_constant))
     except (ValueError, RecursionError) as error:
-        return RowFault("", f"is not valid JSON: {_reason(error)}")
+        column = f" column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        return RowFault("", f"is not valid JSON: {reason(error)} (line {line_number}{column})")
 
 
 def _as_row(value: Any) -> Row | RowFault:
@@ -104,12 +106,23 @@ def _as_row(value: Any) -> Row | RowFault:
     if _is_deeper_than(value, MAX_DEPTH):
         return RowFault("", "is nested too deeply")
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
     except UnicodeEncodeError:
         return RowFault("", "holds a lone surrogate, which is not valid Unicode text")
     except ValueError:  # 1e999 is valid JSON, but reads as infinity
         return RowFault("", "holds a number that is too large")
+    if "\\u0000" in text and _holds_nul(value):  # the text may also spell a backslash before u0000
+        return RowFault("", _NUL)
     return value
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict) and any("\0" in name for name in value):
+        return True
+    return any(_holds_nul(child) for child in _children(value))
 
 
 def _is_deeper_than(value: Any, limit: int) -> bool:
@@ -127,25 +140,21 @@ def _children(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _read_csv(file: TextIO) -> Iterator[tuple[int, Row | RowFault]]:
+def _read_csv(file: TextIO, skip: int) -> Iterator[_Numbered]:
     csv.field_size_limit(MAX_ROW_CHARACTERS)
     reader = csv.DictReader(_lines(file), strict=True)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):
-            if None in row or None in row.values():
-                yield number, RowFault("", f"does not have the header's {len(reader.fieldnames or [])} columns")
-            elif any("\0" in value for value in row.values()):
-                yield number, RowFault("", "is not text: it holds a NUL character")
-            else:
-                yield number, row
+            if number > skip:
+                yield number, _as_csv_row(row, reader)
     except csv.Error as error:
-        raise DatasetFormatError(f"Row {number + 1} is not valid CSV: {error}", field="file") from error
+        message = f"Row {number + 1} is not valid CSV: {error} (line {reader.line_num})."
+        raise DatasetFormatError(message, field="file") from error
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+def _as_csv_row(row: dict[str | Any, Any], reader: csv.DictReader[str]) -> Row | RowFault:
+    if None in row or None in row.values():
+        columns = len(reader.fieldnames or [])
+        return RowFault("", f"does not have the header's {columns} columns (line {reader.line_num})")
+    return RowFault("", _NUL) if _holds_nul(row) else row

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.core.datasets.formats import RowFault, recognise, to_messages
+from app.core.datasets.faults import RowFault
+from app.core.datasets.formats import FORMATS, recognise, to_messages
 
 USER, ANSWER = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
-SYSTEM = {"role": "system", "content": "S"}
+SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "T"}
 
 
 @pytest.mark.parametrize(
@@ -25,11 +26,89 @@ SYSTEM = {"role": "system", "content": "S"}
         ({"prompt": "Q", "completion": "A", "system": "S", "id": 5}, "prompt_completion", [SYSTEM, USER, ANSWER]),
         ({"messages": [SYSTEM, USER, ANSWER, USER, ANSWER]}, "messages", [SYSTEM, USER, ANSWER, USER, ANSWER]),
         ({"messages": [{**USER, "weight": 1}, ANSWER]}, "messages", [USER, ANSWER]),
+        ({"messages": [USER, ANSWER, TOOL, TOOL, ANSWER]}, "messages", [USER, ANSWER, TOOL, TOOL, ANSWER]),
+        ({"instruction": "Q", "response": "A"}, "dolly", [USER, ANSWER]),
+        ({"instruction": "Q", "context": "more", "response": "A", "category": "qa"}, "dolly",
+         [{"role": "user", "content": "Q\n\nmore"}, ANSWER]),
+        ({"instruction": "Q", "context": "", "response": "A", "system": "S"}, "dolly", [SYSTEM, USER, ANSWER]),
+        ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, "sharegpt",
+         [USER, ANSWER]),
+        ({"conversations": [{"from": "system", "value": "S"}, {"from": "user", "value": "Q"},
+                            {"from": "function_call", "value": "A"}, {"from": "observation", "value": "T"},
+                            {"from": "assistant", "value": "A"}], "id": 1}, "sharegpt",
+         [SYSTEM, USER, ANSWER, TOOL, ANSWER]),
+        ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}], "system": "S"}, "sharegpt",
+         [SYSTEM, USER, ANSWER]),
     ],
 )  # fmt: skip
 def test_known_rows(row: dict[str, Any], format_name: str, messages: list[dict[str, str]]) -> None:
     assert recognise(row) == format_name
     assert to_messages(row, format_name) == messages
+
+
+def test_tool_calls_become_lines_of_json_after_the_text() -> None:
+    calls = [
+        {"id": "1", "type": "function", "function": {"name": "find", "arguments": '{"city": "Łódź"}'}},
+        {"function": {"name": "now", "arguments": {}}},
+    ]
+    lines = '{"name": "find", "arguments": {"city": "Łódź"}}\n{"name": "now", "arguments": {}}'
+    for content, text in ((None, lines), ("Wait.", f"Wait.\n{lines}")):
+        row = {"messages": [USER, {"role": "assistant", "content": content, "tool_calls": calls}, TOOL, ANSWER]}
+        assert to_messages(row, "messages")[1] == {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("calls", "field"),
+    [
+        ("find()", "messages[1].tool_calls"),
+        (["find"], "messages[1].tool_calls[0]"),
+        ([{"function": {"name": 5}}], "messages[1].tool_calls[0]"),
+        ([{"function": {"name": "find", "arguments": "{oops"}}], "messages[1].tool_calls[0].function.arguments"),
+    ],
+)
+def test_a_tool_call_that_cannot_be_read_is_refused(calls: Any, field: str) -> None:
+    with pytest.raises(RowFault) as caught:
+        to_messages({"messages": [USER, {"role": "assistant", "tool_calls": calls}]}, "messages")
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("turns", "index", "message"),
+    [
+        ([ANSWER], 0, "is an answer that no user message precedes"),
+        ([ANSWER, USER, ANSWER], 0, "is an answer that no user message precedes"),
+        ([SYSTEM, ANSWER], 1, "is an answer that no user message precedes"),
+        ([USER, USER, ANSWER], 1, "has the role user where assistant is expected after user"),
+        ([USER, ANSWER, ANSWER], 2, "has the role assistant where user or tool is expected after assistant"),
+        ([USER, SYSTEM, ANSWER], 1, "has the role system where assistant is expected after user"),
+        ([TOOL, USER, ANSWER], 0, "has the role tool where system or user is expected at the start"),
+    ],
+)
+def test_turns_out_of_order_name_the_turn(turns: list[dict[str, str]], index: int, message: str) -> None:
+    speakers = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
+    spoken = [{"from": speakers[turn["role"]], "value": turn["content"]} for turn in turns]
+    for field, value, name in (("messages", turns, "messages"), ("conversations", spoken, "sharegpt")):
+        with pytest.raises(RowFault) as caught:
+            to_messages({field: value}, name)
+        assert (caught.value.field, caught.value.message) == (f"{field}[{index}]", message)
+
+
+def test_two_system_prompts_are_out_of_order() -> None:
+    turns = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    with pytest.raises(RowFault, match="has the role system where user is expected after system"):
+        to_messages({"system": "S", "conversations": turns}, "sharegpt")
+
+
+def test_a_format_is_chosen_among_those_that_read_the_wanted_fields() -> None:
+    row = {"messages": [], "prompt": "Q", "completion": "A"}
+    assert recognise(row) == "messages"
+    assert recognise(row, wanted=["completion"]) == "prompt_completion"
+    assert recognise(row, wanted=["context"]) is None
+
+
+def test_a_format_names_its_fields() -> None:
+    assert str(FORMATS["alpaca"]) == "alpaca (instruction, [input], output, [system])"
+    assert str(FORMATS["sharegpt"]) == "sharegpt (conversations, [system]: a list of from and value)"
 
 
 @pytest.mark.parametrize("row", [{}, {"instruction": "Q"}, {"prompt": "Q"}, {"text": "T"}, {"output": "A"}])
@@ -53,11 +132,21 @@ def test_unknown_rows(row: dict[str, Any]) -> None:
         ({"messages": []}, "messages", "messages", "is not a list of {role, content}"),
         ({"messages": "Q"}, "messages", "messages", "is not a list of {role, content}"),
         ({"messages": [USER]}, "messages", "messages", "has no answer"),
-        ({"messages": [USER, {"role": "assistant", "content": " "}]}, "messages", "messages", "has no answer"),
+        ({"messages": [USER, {"role": "assistant", "content": " "}]}, "messages", "messages[1].content",
+         "has no answer"),
         ({"messages": [USER, "A"]}, "messages", "messages[1]", "is not an object"),
         ({"messages": [{"role": "human", "content": "Q"}]}, "messages", "messages[0].role", "'human'; known roles"),
         ({"messages": [{"role": ["user"], "content": "Q"}]}, "messages", "messages[0].role", "known roles"),
         ({"messages": [USER, {"role": "assistant"}]}, "messages", "messages[1].content", "is not a text"),
+        ({"messages": [{"role": "user", "content": ""}, ANSWER]}, "messages", "messages[0].content", "is empty"),
+        ({"instruction": "Q", "response": ""}, "dolly", "response", "has no answer"),
+        ({"conversations": {}}, "sharegpt", "conversations", "is not a list of {from, value}"),
+        ({"conversations": [{"from": "bot", "value": "A"}]}, "sharegpt", "conversations[0].from", "'bot'; known roles"),
+        ({"conversations": [{"from": "human", "value": 1}]}, "sharegpt", "conversations[0].value", "is not a text"),
+        ({"conversations": [USER]}, "sharegpt", "conversations[0].from", "is 'None'; known roles"),
+        ({"conversations": [{"from": "human", "value": "Q"}]}, "sharegpt", "conversations", "has no answer"),
+        ({"conversations": [], "system": 5}, "sharegpt", "conversations", "is not a list"),
+        ({"prompt": "Q", "completion": "A", "system": 5}, "prompt_completion", "system", "is not a text but int"),
     ],
 )  # fmt: skip
 def test_unusable_rows_name_their_field(row: dict[str, Any], format_name: str, field: str, message: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.core.datasets import reader
-from app.core.datasets.formats import RowFault
+from app.core.datasets.faults import RowFault
 from app.core.datasets.reader import read_rows
 from app.core.errors import DatasetFormatError
 
@@ -56,8 +57,8 @@ def test_a_csv_field_may_hold_lines_and_commas(read: Read) -> None:
 
 def test_a_broken_line_has_its_number_and_the_rest_is_read(read: Read) -> None:
     rows = read(f'{LINE}\n\n{{"instruction": "Q", "output"\n{LINE}\n')
-    assert [number for number, _ in rows] == [1, 3, 4]
-    assert str(rows[1][1]).startswith("is not valid JSON: Expecting ':' delimiter")
+    assert [number for number, _ in rows] == [1, 2, 3], "rows are counted, not lines"
+    assert rows[1][1] == "is not valid JSON: Expecting ':' delimiter (line 3 column 30)"
     assert rows[2][1] == ROW
 
 
@@ -73,6 +74,8 @@ DEEP = reader.MAX_DEPTH
         ("null", "is not a JSON object but NoneType"),
         ('{"x": NaN}', "is not valid JSON: NaN is not a JSON value"),
         ('{"x": -Infinity}', "is not valid JSON: -Infinity is not a JSON value"),
+        ('{"x": ["a\\u0000"]}', "is not text: it holds a NUL character"),
+        ('{"\\u0000": 1}', "is not text: it holds a NUL character"),
         ('{"x": 1e999}', "holds a number that is too large"),
         ('{"x": ' + "9" * 5000 + "}", "is not valid JSON: Exceeds the limit"),
         ('{"x": "\\ud800"}', "holds a lone surrogate"),
@@ -90,11 +93,37 @@ def test_odd_rows_are_refused_by_number(read: Read, line: str, message: str, arr
     elif not message.startswith("is not valid JSON"):
         ((first, _), (number, fault)) = read(f"[{LINE},\n {line}]", ".json")
     else:
-        with pytest.raises(DatasetFormatError, match="The file is not valid JSON"):
+        with pytest.raises(DatasetFormatError, match=rf"Row 2 {re.escape(message)}.* \(line 2 column 2\)"):
             read(f"[{LINE},\n {line}]", ".json")
         return
     assert (first, number) == (1, 2)
     assert str(fault).startswith(message)
+
+
+def test_a_backslash_before_u0000_is_no_nul_character(read: Read) -> None:
+    assert read(r'{"x": "\\u0000"}') == [(1, {"x": r"\u0000"})]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".jsonl", "\n\n".join(f'{{"n": {n}}}' for n in range(1, 6))),
+        (".json", "[" + ", ".join(f'{{"n": {n}}}' for n in range(1, 6)) + "]"),
+        (".csv", "n\n" + "\n\n".join(map(str, range(1, 6)))),
+    ],
+)
+def test_rows_that_are_skipped_keep_the_others_numbers(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"data{suffix}"
+    path.write_text(content)
+    rows = list(read_rows(path, skip=3))
+    assert [number for number, _ in rows] == [4, 5]
+    assert [str(row["n"]) for _, row in rows if isinstance(row, dict)] == ["4", "5"]
+
+
+def test_lines_that_are_skipped_are_not_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text("oops\n" * 3 + LINE)
+    assert list(read_rows(path, skip=3)) == [(4, ROW)]
 
 
 def test_what_is_nested_a_little_is_read(read: Read) -> None:
@@ -104,7 +133,9 @@ def test_what_is_nested_a_little_is_read(read: Read) -> None:
 
 
 def test_a_broken_array_says_where(read: Read) -> None:
-    with pytest.raises(DatasetFormatError, match=r"file: The file is not valid JSON: .* line 2 column"):
+    with pytest.raises(
+        DatasetFormatError, match=r"file: Row 2 is not valid JSON: Expecting property name .* \(line 2 column 2\)"
+    ):
         read(f"[{LINE},\n{{oops}}]", ".json")
 
 
@@ -117,7 +148,7 @@ def test_an_empty_file_has_no_rows(read: Read, content: str, suffix: str) -> Non
 def test_a_csv_row_with_other_columns_than_the_header_is_refused(read: Read) -> None:
     rows = read("instruction,output\nQ,A\nQ\nQ,A,more\n", ".csv")
     assert rows[0] == (1, {"instruction": "Q", "output": "A"})
-    assert rows[1:] == [(2, "does not have the header's 2 columns"), (3, "does not have the header's 2 columns")]
+    assert rows[1:] == [(n, f"does not have the header's 2 columns (line {n + 1})") for n in (2, 3)]
 
 
 def test_broken_csv_says_which_row(read: Read) -> None:

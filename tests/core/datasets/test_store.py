@@ -14,15 +14,15 @@ from sqlmodel import Session, select
 
 from app.core.database import Database
 from app.core.datasets import store
+from app.core.datasets.formats import FORMATS
 from app.core.datasets.models import Dataset
+from app.core.datasets.normalise import MAX_FAULTS, UnknownFormat
+from app.core.datasets.preview import preview_messages, preview_raw
 from app.core.datasets.store import (
-    MAX_FAULTS,
     Upload,
     add_file,
     find_dataset,
     get_dataset,
-    preview_messages,
-    preview_raw,
     rows_path,
 )
 from app.core.errors import AppError, Conflict, DatasetFormatError, InvalidInput, NotFound, TooLarge
@@ -52,6 +52,12 @@ def _refused(
         add(content, **options)
     assert list(folder.uploads.iterdir()) == [], "something was left behind"
     assert list((folder.home / "datasets").iterdir()) == []
+    return caught.value
+
+
+def _fault_of(add: Callable[..., Dataset], content: str) -> DatasetFormatError:
+    with pytest.raises(DatasetFormatError) as caught:
+        add(content)
     return caught.value
 
 
@@ -95,7 +101,10 @@ def test_preview_shows_rows_as_they_came_and_as_training_reads_them(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (f"{LINE}\n{{oops\n", "file: row 2: is not valid JSON"),
+        (
+            f"{LINE}\n{{oops\n",
+            "file: row 2: is not valid JSON: Expecting property name enclosed in double quotes (line 2 column 2)",
+        ),
         (f"{LINE}\n{LINE}\n" + json.dumps({"instruction": "Q", "output": ""}), "row 3: output: has no answer"),
         ("", "The dataset is empty: it holds no rows."),
         ("\n\n", "The dataset is empty: it holds no rows."),
@@ -104,7 +113,10 @@ def test_preview_shows_rows_as_they_came_and_as_training_reads_them(
         ('{"instruction": "Q", "output": "A", "x": NaN}', "row 1: is not valid JSON: NaN"),
         ('{"question": "Q"}', "The rows' format is not known: the first row has the fields 'question'."),
         ("{}", "The rows' format is not known: the first row has the fields none."),
-        ('{"prompt": "Q", "completion": "A"}\n' + LINE, "row 2: prompt: is missing"),
+        (
+            '{"prompt": "Q", "completion": "A"}\n' + LINE,
+            "row 2: is alpaca, but the file's first row is prompt_completion",
+        ),
     ],
 )
 def test_an_unusable_file_leaves_nothing_behind(
@@ -117,7 +129,9 @@ def test_an_unusable_file_leaves_nothing_behind(
 
 
 def test_unknown_fields_come_with_the_known_formats(add: Callable[..., Dataset], folder: DataFolder) -> None:
-    assert "instruction/input/output" in str(_refused(add, folder, DatasetFormatError, '{"q": 1}').advice)
+    advice = str(_refused(add, folder, DatasetFormatError, '{"q": 1}').advice)
+    assert "alpaca (instruction, [input], output, [system])" in advice
+    assert all(name in advice for name in FORMATS)
 
 
 def test_the_format_is_of_the_first_row_that_can_be_read(add: Callable[..., Dataset], folder: DataFolder) -> None:
@@ -160,7 +174,7 @@ def test_a_name_is_used_once(add: Callable[..., Dataset], folder: DataFolder) ->
     add(LINES, name="mine")
     with pytest.raises(Conflict, match="A dataset named 'mine' is registered already") as caught:
         add(LINES, name=" mine ")
-    assert caught.value.advice == "Give another name."
+    assert (caught.value.advice, caught.value.field) == ("Give another name.", "name")
     assert list(folder.uploads.iterdir()) == []
 
 
@@ -176,6 +190,63 @@ def test_a_name_that_cannot_be_shown_is_refused(add: Callable[..., Dataset], fol
     with pytest.raises(InvalidInput, match="name: A dataset needs a printable name"):
         add(LINES, name=name)
     assert list(folder.uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["2", "007", " 12 ", "٣"])
+def test_a_name_that_could_be_an_id_is_refused(add: Callable[..., Dataset], folder: DataFolder, name: str) -> None:
+    for options in ({"name": name}, {"filename": f"{name}.jsonl"}):
+        error = _refused(add, folder, InvalidInput, LINES, **options)
+        assert isinstance(error, InvalidInput)
+        assert [fault.field for fault in error.faults] == ["name"]
+        assert "is a number, as ids are" in error.message
+
+
+def test_blank_lines_change_no_rows_number(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    rows = [json.dumps({"instruction": f"Q{n}", "output": "A"}) for n in (1, 2, 3)]
+    dataset = add("\n\n".join(rows) + "\n\n")
+    assert preview_raw(folder, dataset, first=3)[0]["instruction"] == "Q3"
+    assert preview_messages(folder, dataset, first=3)[0][0]["content"] == "Q3"
+    rows[2] = '{"instruction": "Q3", "output": ""}'
+    error = _fault_of(add, "\n\n".join(rows))
+    assert error.message == "file: row 3: output: has no answer: it is empty"
+
+
+def test_rows_of_several_formats_are_named(add: Callable[..., Dataset]) -> None:
+    others = [{"prompt": "Q", "completion": "A"}, {"instruction": "Q", "response": "A"}, {"messages": []}]
+    error = _fault_of(add, "\n".join([LINE, *map(json.dumps, others)]))
+    for number, name in ((2, "prompt_completion"), (3, "dolly"), (4, "messages")):
+        assert f"row {number}: is {name}, but the file's first row is alpaca" in error.message
+
+
+def test_a_row_may_have_the_fields_of_another_format_too(add: Callable[..., Dataset]) -> None:
+    assert add(f"{LINE}\n" + json.dumps({**ROW, "messages": None})).rows == 2
+
+
+def test_an_answer_without_a_question_is_refused_by_row(add: Callable[..., Dataset]) -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    lines = [json.dumps({"messages": messages}) for messages in (turns, turns[1:])]
+    error = _fault_of(add, "\n".join(lines))
+    assert error.message == "file: row 2: messages[0]: is an answer that no user message precedes"
+
+
+def test_mapped_columns_are_read_as_fields(session: Session, folder: DataFolder) -> None:
+    content = b"question,answer,output\nQ,A,old\n"
+    with Upload(folder, "a.csv") as upload:
+        checked = upload.receive(io.BytesIO(content), 1000).check({"instruction": "question", "output": "answer"})
+        dataset = upload.register(session, checked)
+    assert dataset.format == "alpaca"
+    assert [turn["content"] for turn in preview_messages(folder, dataset)[0]] == ["Q", "A"]
+    assert preview_raw(folder, dataset) == [{"question": "Q", "answer": "A", "output": "old"}]
+
+
+def test_columns_that_do_not_make_a_format_are_refused(folder: DataFolder) -> None:
+    with Upload(folder, "a.csv") as upload:
+        upload.receive(io.BytesIO(b"question,answer\nQ,A\n"), 1000)
+        with pytest.raises(UnknownFormat) as caught:
+            upload.check({"prompt": "question"})
+        assert caught.value.fields == ["question", "answer"]
+        with pytest.raises(InvalidInput, match="column: the first row has no 'ask'"):
+            upload.check({"prompt": "ask", "completion": "answer"})
 
 
 def test_long_and_spaced_names_are_cut(add: Callable[..., Dataset]) -> None:
@@ -210,11 +281,12 @@ def test_a_transaction_that_fails_registers_nothing(database: Database, folder: 
 
 
 def test_datasets_are_found_by_name_then_id(add: Callable[..., Dataset], session: Session) -> None:
-    first, second = add(LINES, name="2"), add(LINES, name="other")
-    assert find_dataset(session, "2") == first, "a name that looks like an id is a name"
+    first, second = add(LINES, name="2nd"), add(LINES, name="other")
+    assert find_dataset(session, "2nd") == first
     assert find_dataset(session, "1") == first
+    assert find_dataset(session, "2") == second
     assert find_dataset(session, "other") == second
     for reference in ("3", "9" * 30, "٣", "", "-1"):
         with pytest.raises(NotFound, match="There is no dataset") as caught:
             get_dataset(session, reference)
-        assert caught.value.advice == "Registered: 2, other."
+        assert caught.value.advice == "Registered: 2nd, other."

@@ -1,0 +1,18 @@
+"""What is wrong with one row of a data file."""
+
+from __future__ import annotations
+
+from app.core.errors import Fault
+
+
+class RowFault(Exception):
+    """A row cannot be used: which field, and why."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+    def at(self, row: int) -> Fault:
+        """The fault with its row's number among the file's rows, from 1."""
+        return Fault("file", f"row {row}: {self.field}: {self.message}" if self.field else f"row {row}: {self.message}")

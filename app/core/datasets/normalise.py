@@ -1,0 +1,117 @@
+"""Check every row of a data file and write the copy that training reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.core.datasets.columns import Columns, check_columns, named, rename
+from app.core.datasets.faults import RowFault
+from app.core.datasets.formats import FORMATS, recognise, to_messages
+from app.core.datasets.reader import Row, read_rows
+from app.core.datasets.turns import Messages
+from app.core.errors import DatasetFormatError, Fault
+
+MAX_FAULTS = 20  # so many are named; the rest are counted
+
+
+class UnknownFormat(DatasetFormatError):
+    """The rows' fields are of no known format. `fields` are those found, so that they can be mapped."""
+
+    def __init__(self, row: Row) -> None:
+        self.fields = list(row)
+        message = f"The rows' format is not known: the first row has the fields {named(row)}."
+        known = "; ".join(map(str, FORMATS.values()))
+        advice = f"Known formats: {known}. Or map columns to their fields, as instruction=question."
+        super().__init__([Fault("file", message, advice)])
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A data file that can be trained on."""
+
+    format: str
+    rows: int
+    rows_sha256: str
+
+
+def normalise(source: Path, target: Path, suffix: str | None = None, columns: Columns | None = None) -> Checked:
+    """Write `source`'s rows to `target` as one `{"messages": […]}` per line.
+
+    A role may be `tool`, which not every chat template takes. Raises: DatasetFormatError with row numbers; InvalidInput
+    on `column` where a mapped column is not there.
+    """
+    rows, faults = _Rows(columns or {}), _Faults()
+    digest, count = hashlib.sha256(), 0
+    with target.open("wb") as out:
+        for number, row in read_rows(source, suffix):
+            try:
+                line = _line(rows.messages(row))
+            except RowFault as fault:
+                faults.add(fault, number)
+                continue
+            count += 1
+            digest.update(line)
+            out.write(line)
+        out.flush()
+        os.fsync(out.fileno())
+    faults.raise_any()
+    if not count:
+        raise DatasetFormatError("The dataset is empty: it holds no rows.", field="file")
+    return Checked(rows.format, count, digest.hexdigest())
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of one file: all have the format of the first that can be read."""
+
+    columns: Columns
+    format: str = ""
+
+    def messages(self, row: Row | RowFault) -> Messages:
+        """Raises: RowFault; UnknownFormat or InvalidInput at the first row."""
+        if isinstance(row, RowFault):
+            raise row
+        renamed = rename(row, self.columns) if self.columns else row
+        self.format = self.format or self._recognise_first(row, renamed)
+        if not FORMATS[self.format].fits(renamed):
+            self._refuse_other_format(renamed)
+        return to_messages(renamed, self.format)
+
+    def _recognise_first(self, row: Row, renamed: Row) -> str:
+        check_columns(row, self.columns)
+        name = recognise(renamed, wanted=self.columns)
+        if name is None:
+            raise UnknownFormat(row)
+        return name
+
+    def _refuse_other_format(self, row: Row) -> None:
+        other = recognise(row)
+        if other is not None:
+            raise RowFault("", f"is {other}, but the file's first row is {self.format}: one file holds one format")
+
+
+@dataclass(slots=True)
+class _Faults:
+    """The first faults by row, and how many there are."""
+
+    named: list[Fault] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, fault: RowFault, number: int) -> None:
+        self.count += 1
+        if len(self.named) < MAX_FAULTS:
+            self.named.append(fault.at(number))
+
+    def raise_any(self) -> None:
+        """Raises: DatasetFormatError."""
+        more = self.count - len(self.named)
+        if self.named:
+            raise DatasetFormatError([*self.named, *([Fault("file", f"and {more:,} more rows")] if more else [])])
+
+
+def _line(messages: Messages) -> bytes:
+    return json.dumps({"messages": messages}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

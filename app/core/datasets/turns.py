@@ -1,0 +1,133 @@
+"""Conversations of many turns: the roles they may have, and the order in which those follow each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from app.core.datasets.faults import RowFault
+
+Messages = list[dict[str, str]]
+ROLES = ("system", "user", "assistant", "tool")  # not every chat template takes "tool": training names the row then
+
+_START = ""
+_MAY_FOLLOW = {
+    _START: ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+_ROLE_OF_SPEAKER = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+
+
+def read_messages(row: Mapping[str, Any]) -> Messages:
+    """`messages`: a list of {role, content, tool_calls?}. Raises: RowFault."""
+    turns = _list(row, "messages", "{role, content}")
+    return _in_order([_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)], "messages")
+
+
+def read_conversations(row: Mapping[str, Any]) -> Messages:
+    """`conversations`: a list of {from, value}; the field `system` opens it where there is one. Raises: RowFault."""
+    turns = _list(row, "conversations", "{from, value}")
+    messages = [_spoken(turn, f"conversations[{index}]") for index, turn in enumerate(turns)]
+    return opening(row) + _in_order(messages, "conversations", system_given=bool(opening(row)))
+
+
+def opening(row: Mapping[str, Any]) -> Messages:
+    """The field `system` as a message, or nothing. Raises: RowFault."""
+    system = row.get("system")
+    if system is not None and not isinstance(system, str):
+        raise RowFault("system", f"is not a text but {type(system).__name__}")
+    return [{"role": "system", "content": system}] if system and system.strip() else []
+
+
+def _list(row: Mapping[str, Any], field: str, of: str) -> list[Any]:
+    turns = row.get(field)
+    if not isinstance(turns, list) or not turns:
+        raise RowFault(field, f"is not a list of {of}")
+    return turns
+
+
+def _message(turn: Any, place: str) -> dict[str, str]:
+    role = _one_of(turn, place, "role", "role and content", {role: role for role in ROLES})
+    calls = turn.get("tool_calls") if role == "assistant" else None
+    content = turn.get("content")
+    if calls:
+        content = _with_calls(content, calls, place)
+    return {"role": role, "content": _said(content, f"{place}.content", role)}
+
+
+def _spoken(turn: Any, place: str) -> dict[str, str]:
+    role = _one_of(turn, place, "from", "from and value", _ROLE_OF_SPEAKER)
+    return {"role": role, "content": _said(turn.get("value"), f"{place}.value", role)}
+
+
+def _one_of(turn: Any, place: str, field: str, fields: str, known: Mapping[str, str]) -> str:
+    if not isinstance(turn, Mapping):
+        raise RowFault(place, f"is not an object with {fields}")
+    name = turn.get(field)
+    if not isinstance(name, str) or name not in known:
+        raise RowFault(f"{place}.{field}", f"is {str(name)[:40]!r}; known roles: {', '.join(known)}")
+    return known[name]
+
+
+def _said(value: Any, place: str, role: str) -> str:
+    if not isinstance(value, str):
+        raise RowFault(place, "is not a text")
+    if not value.strip():
+        raise RowFault(place, "has no answer: it is empty" if role == "assistant" else "is empty")
+    return value
+
+
+def _with_calls(content: Any, calls: Any, place: str) -> Any:
+    """The turn's text, then each call as a line of JSON, since training learns text."""
+    if not isinstance(calls, list):
+        raise RowFault(f"{place}.tool_calls", "is not a list of {function: {name, arguments}}")
+    lines = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
+    return "\n".join(([content] if isinstance(content, str) and content.strip() else []) + lines)
+
+
+def _call(call: Any, place: str) -> str:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise RowFault(place, "is not {function: {name, arguments}}")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments, f"{place}.function.arguments")
+    return json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
+
+
+def _parsed(arguments: str, place: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError) as error:
+        raise RowFault(place, f"is not valid JSON: {error}") from error
+
+
+def _in_order(messages: Messages, field: str, *, system_given: bool = False) -> Messages:
+    before = "system" if system_given else _START
+    for index, role in enumerate(message["role"] for message in messages):
+        if role not in _MAY_FOLLOW[before]:
+            raise RowFault(f"{field}[{index}]", _disorder(before, role))
+        before = role
+    if all(message["role"] != "assistant" for message in messages):
+        raise RowFault(field, "has no answer: no assistant message with text")
+    return messages
+
+
+def _disorder(before: str, role: str) -> str:
+    if role == "assistant" and before in (_START, "system"):
+        return "is an answer that no user message precedes"
+    wanted = " or ".join(_MAY_FOLLOW[before])
+    return f"has the role {role} where {wanted} is expected" + (f" after {before}" if before else " at the start")
