@@ -140,8 +140,8 @@ def test_untied_head_stays_its_own(trained_untied: Trained, tmp_path: Path) -> N
     merged = load_file(context.folder / "merged" / "model.safetensors")
     assert not torch.equal(merged["lm_head.weight"], merged["model.embed_tokens.weight"])
     expected = tuned_logits(trained_untied)
-    error = (expected - merged_logits(context.folder / "merged")).abs().max()
-    assert error <= 8 * 2.0**-8 * expected.abs().max(), "bf16 keeps eight bits"
+    error = (expected - merged_logits(context.folder / "merged")).square().mean().sqrt()
+    assert error <= 4 * 2.0**-8 * expected.std(), "bf16 keeps eight bits"
 
 
 def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> None:
