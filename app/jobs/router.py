@@ -21,6 +21,7 @@ from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_merge, submit_values
 from app.core.models.models import ModelStatus
 from app.core.models.registry import find_model, list_models
+from app.jobs.defaults import default_references
 from app.jobs.forms import (
     NAME,
     Targets,
@@ -65,12 +66,13 @@ def new_job(
     request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None, apply: str = ""
 ) -> Response:
     """The form, with the defaults, with a preset's values over what the query holds, or with another job's."""
-    values: dict[str, Any] = {key: value for key, value in request.query_params.items() if key in _KEPT}
+    given = {key: value for key, value in request.query_params.items() if key in _KEPT}
+    values: dict[str, Any] = {**default_references(session), **given}
     if apply:
         values = start_from_preset(apply, values)
     if clone is not None:
         source = queue.get_job(session, clone)
-        values = {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
+        values |= {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
     return render_region(request, "jobs/_form.html", "jobs/new.html", _form_context(session, values))
 
 

@@ -21,6 +21,7 @@ from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_generation, submit_merge
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
+from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
 
 MakeJob = Callable[..., Job]
@@ -93,6 +94,18 @@ def test_clone_fills_the_form_with_the_job(client: TestClient, make_job: MakeJob
     assert 'value="q_proj, v_proj"' in page
     assert 'value="mine"' in page
     assert client.get("/jobs/new?from=99").status_code == 404
+
+
+def test_new_job_starts_from_what_was_trained_on_last(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    with database.write() as session:
+        session.add(BaseModel(name="a-first-by-name", status=ModelStatus.READY, created_at=0.0))
+    make_job()
+    page = client.get("/jobs/new").text
+    assert '<option value="tiny" selected>' in page
+    assert '<option value="a-first-by-name" selected>' in client.get("/jobs/new?base_model=a-first-by-name").text
+    assert page.index('name="name"') < page.index('name="base_model"')
 
 
 def test_list_filters_by_status_and_name_in_the_url(client: TestClient, database: Database, make_job: MakeJob) -> None:
