@@ -109,7 +109,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
     except (ValueError, KeyError, TypeError):
         raise RequestFailed(f"The dashboard answered {response.status_code}: {response.text[:300]}") from None
     if response.status_code in (413, 422) or "field" in error:
-        faults = error.get("faults") or [{"field": error.get("field", ""), "message": error["message"]}]
+        faults = error.get("faults") or [{"field": "", **error}]
         raise InvalidInput([Fault(f["field"], f["message"], f.get("advice")) for f in faults])
     kind = NotFound if response.status_code == 404 else RequestFailed
     raise kind(error["message"], advice=error.get("advice"))

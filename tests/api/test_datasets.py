@@ -6,6 +6,7 @@ import json
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 
 from app.core.paths import DataFolder
 from app.core.settings import Settings
@@ -96,10 +97,13 @@ def test_a_file_above_the_limit_is_refused(
 
 
 def test_a_name_is_used_once(client: TestClient, refused: Shown) -> None:
-    assert refused(_upload(client, LINES, name="small"), 409, "conflict")["advice"] == "Give another name."
+    error = refused(_upload(client, LINES, name="small"), 409, "conflict")
+    assert (error["field"], error["advice"]) == ("name", "Give another name.")
 
 
-@pytest.mark.parametrize(("name", "status"), [("x" * 121, 422), ("a\0b", 422), ("../../x", 201), ("", 201)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("x" * 121, 422), ("a\0b", 422), ("12", 422), ("../../x", 201), ("", 201)]
+)
 def test_names(client: TestClient, folder: DataFolder, name: str, status: int) -> None:
     response = _upload(client, LINES, name=name)
     assert response.status_code == status
@@ -108,6 +112,37 @@ def test_names(client: TestClient, folder: DataFolder, name: str, status: int) -
     else:
         assert response.json()["name"] == (name or "rows")
         assert sorted(path.name for path in (folder.home / "datasets").iterdir()) == ["1", "2"]
+
+
+TURNS = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "format_name"),
+    [
+        ({"instruction": "Q", "context": "", "response": "A"}, "dolly"),
+        ({"conversations": TURNS}, "sharegpt"),
+        ({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}, "messages"),
+    ],
+)
+def test_the_recognised_format_is_said(client: TestClient, row: dict[str, object], format_name: str) -> None:
+    assert _upload(client, json.dumps(row), name="one").json()["format"] == format_name
+    (shown,) = client.get("/api/v1/datasets/one/rows").json()["rows"]
+    assert [turn["content"] for turn in shown["messages"]] == ["Q", "A"]
+
+
+def test_columns_are_mapped_by_repeated_fields(client: TestClient, refused: Shown) -> None:
+    def add(*column: str) -> Response:
+        files = {"file": ("faq.csv", "question,answer\nQ,A\n")}
+        return client.post("/api/v1/datasets", files=files, data={"column": list(column)})
+
+    assert add("prompt=question", "completion=answer").json()["format"] == "prompt_completion"
+    (row,) = client.get("/api/v1/datasets/faq/rows").json()["rows"]
+    assert (row["raw"], row["messages"][1]["content"]) == ({"question": "Q", "answer": "A"}, "A")
+    error = refused(add("prompt=question", "completion=answers", "x"), 422, "invalid_input")
+    assert [fault["field"] for fault in error["faults"]] == ["column"]
+    assert "the first row has no 'answers'" in refused(add("completion=answers"), 422, "invalid_input")["message"]
+    assert "sharegpt (conversations" in refused(add("prompt=question"), 422, "dataset_format")["advice"]
 
 
 def test_a_request_without_a_file_is_refused(client: TestClient, refused: Shown) -> None:

@@ -45,8 +45,27 @@ def test_datasets(loradeck: Command, tmp_path: Path) -> None:
     assert (row["row"], row["raw"]) == (2, {"prompt": "Q2", "completion": "A2"})
     assert "from the shell" in loradeck("datasets", "list").out
     again = loradeck("datasets", "add", path, "--name", "from the shell")
-    assert (again.code, again.out) == (1, "")
+    assert (again.code, again.out) == (2, "")
+    assert "error: name: A dataset named 'from the shell' is registered already." in again.err
     assert "Give another name." in again.err
+
+
+def test_columns_of_a_dataset_are_mapped_by_hand(loradeck: Command, tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text("question,answer\nQ,A\n")
+    refused = loradeck("datasets", "add", path)
+    assert refused.code == 2
+    assert "the first row has the fields 'question', 'answer'" in refused.err
+    assert "dolly (instruction, [context], response, [system])" in refused.err
+    mapping = ("--column", "instruction=question", "--column", "response=answer")
+    added = loradeck("datasets", "add", path, *mapping, "--json")
+    assert (added.code, added.json["format"]) == (0, "dolly")
+    (row,) = loradeck("datasets", "preview", "faq", "--json").json["rows"]
+    assert row["raw"] == {"question": "Q", "answer": "A"}
+    assert [turn["content"] for turn in row["messages"]] == ["Q", "A"]
+    wrong = loradeck("datasets", "add", path, "--column", "prompt=ask", "--json")
+    assert (wrong.code, wrong.json["error"]["field"]) == (2, "column")
+    assert loradeck("datasets", "add", path, *mapping, "--name", "7").err.startswith("error: name: '7' is a number")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,11 @@ def test_preview_goes_through_the_rows(client: TestClient) -> None:
         ("a.jsonl", b"\xff\xfe\xfa", "not UTF-8"),
         ("a.exe", GOOD, "must end in .json"),
         ("a.jsonl", b'{"question": "x"}', "the first row has the fields 'question'"),
+        (
+            "a.jsonl",
+            b'{"messages": [{"role": "assistant", "content": "a"}]}',
+            "row 1: messages[0]: is an answer that no",
+        ),
     ],
 )
 def test_unusable_file_is_refused_beside_its_field_and_leaves_nothing(
@@ -89,10 +94,41 @@ def test_unusable_file_is_refused_beside_its_field_and_leaves_nothing(
     assert list(folder.uploads.iterdir()) == []
 
 
+def test_fields_of_an_unknown_format_are_offered_to_map(client: TestClient, database: Database) -> None:
+    faq = b'{"question": "Q", "<b>answer": "A"}'
+    page = client.post("/datasets", files={"file": ("faq.jsonl", faq)}).text
+    assert '<option value="instruction=question">instruction</option>' in page
+    assert '<option value="completion=&lt;b&gt;answer">completion</option>' in page
+    mapped = {"column": ["prompt=question", "completion=<b>answer", ""]}
+    again = client.post("/datasets", files={"file": ("faq.jsonl", b"[{}]")}, data=mapped).text
+    assert '<option value="prompt=question" selected>prompt</option>' in again, "what was chosen stays chosen"
+    assert "the first row has no" in unescape(again)
+    shown = client.post("/datasets", files={"file": ("faq.jsonl", faq)}, data=mapped)
+    assert shown.status_code == 200
+    assert "format: prompt_completion" in shown.text
+    assert _names(database) == ["faq", "small"]
+
+
+def test_of_many_fields_some_are_offered(client: TestClient) -> None:
+    row = {"x" * 300: "long", "": "empty"} | {f"c{n}": "" for n in range(100)}
+    page = client.post("/datasets", files={"file": ("wide.jsonl", json.dumps(row).encode())}).text
+    assert page.count('<select id="column-') == 40
+    assert "xxx=" not in page
+
+
+def test_known_formats_are_listed(client: TestClient) -> None:
+    page = client.get("/datasets").text
+    for name in ("messages", "sharegpt", "alpaca", "dolly", "prompt_completion"):
+        assert f"<li>{name} (" in page
+
+
 def test_taken_name_is_said_beside_the_name(client: TestClient, database: Database) -> None:
     status, page = _upload(client, "a.jsonl", GOOD, name="small")
     assert status == 422
     assert "is registered already" in page[page.index('id="errors-name"') :]
+    status, page = _upload(client, "a.jsonl", GOOD, name="44")
+    assert status == 422
+    assert "is a number, as ids are" in page[page.index('id="errors-name"') :]
     assert _names(database) == ["small"]
 
 

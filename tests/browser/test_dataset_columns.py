@@ -1,0 +1,25 @@
+"""Columns of a file of unknown format are mapped in the browser, without choosing the file again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+def test_columns_are_mapped_on_the_upload_form(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "faq.csv"
+    path.write_text("question,answer,topic\nWhere is it?,Here.,places\n")
+    page.goto("/datasets")
+    page.get_by_label("File").set_input_files(path)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("#errors-file")).to_contain_text("the first row has the fields 'question', 'answer', 'topic'")
+    page.get_by_label("question").select_option("prompt")
+    page.get_by_label("answer").select_option("completion")
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/datasets/2")
+    expect(page.locator(".facts")).to_contain_text("format: prompt_completion")
+    expect(page.locator(".message-assistant")).to_have_text("assistantHere.")
