@@ -79,7 +79,15 @@ class _Rows:
         self.format = self.format or self._recognise_first(row, renamed)
         if not FORMATS[self.format].fits(renamed):
             self._refuse_other_format(renamed)
-        return to_messages(renamed, self.format)
+        try:
+            return to_messages(renamed, self.format)
+        except RowFault as fault:
+            raise RowFault(self._as_in_file(fault.field), fault.message) from fault
+
+    def _as_in_file(self, field: str) -> str:
+        """The field's column where one is mapped to it, so that the fault can be found in the file."""
+        name, bracket, rest = field.partition("[")
+        return f"{self.columns[name]}{bracket}{rest} (as {name})" if name in self.columns else field
 
     def _recognise_first(self, row: Row, renamed: Row) -> str:
         check_columns(row, self.columns)

@@ -239,6 +239,20 @@ def test_mapped_columns_are_read_as_fields(session: Session, folder: DataFolder)
     assert preview_raw(folder, dataset) == [{"question": "Q", "answer": "A", "output": "old"}]
 
 
+def test_a_mapped_columns_format_goes_before_others_and_faults_name_the_column(folder: DataFolder) -> None:
+    columns = {"prompt": "question", "completion": "output"}
+    content = '{"instruction": "I", "output": "A", "question": "Q"}\n{"output": "A", "question": ""}\n'
+    with Upload(folder, "a.jsonl") as upload:
+        upload.receive(io.BytesIO(content.encode()), 1000)
+        with pytest.raises(DatasetFormatError) as caught:
+            upload.check(columns)
+        assert caught.value.message == "file: row 2: question (as prompt): is empty"
+        upload.source.write_text(content.splitlines()[0])
+        assert upload.check(columns).format == "prompt_completion"
+        upload.source.write_text('{"instruction": "I", "output": "A", "messages": [], "text": "T"}')
+        assert upload.check({"input": "text"}).format == "alpaca"
+
+
 def test_columns_that_do_not_make_a_format_are_refused(folder: DataFolder) -> None:
     with Upload(folder, "a.csv") as upload:
         upload.receive(io.BytesIO(b"question,answer\nQ,A\n"), 1000)
