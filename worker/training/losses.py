@@ -95,6 +95,8 @@ def chunked_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tens
 
     torch's own version rounds its result to the operands' type, so 16-bit ones go through checkpointed chunks instead.
     """
+    if len(targets) <= CHUNK_ROWS:
+        return _chunk_loss(hidden, weight, targets)
     if hidden.dtype == weight.dtype == torch.float32:
         options = LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS)
         return F.linear_cross_entropy(hidden, weight, targets, reduction="sum", options=options)
