@@ -31,17 +31,18 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.context import Assignment, JobContext
 from worker.spool import SpoolWriter, read_spool
+from worker.training.adapters import add_lora
 from worker.training.batches import Collator, choose_collator
 from worker.training.data import EncodedRow, encode_row, ensure_chat_template, read_rows
 from worker.training.losses import answer_loss
-from worker.training.model import add_lora, choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
 from worker.training.train import run_training
 from worker.training.trainer import AnswerTrainer, make_arguments
 
 _WORDS = ["seven", "bright", "stars", "shine", "on", "quiet", "water", "while", "a", "quick", "fox", "sleeps"]
 
 
-class _Stopwatch(TrainerCallback):
+class Stopwatch(TrainerCallback):
     """Seconds from the first step's start to the last step's end, and the losses on the way."""
 
     def __init__(self) -> None:
@@ -74,7 +75,7 @@ class _SameLoss(_SameOrder):
         return answer_loss(model, inputs, self.scoring) / num_items_in_batch
 
 
-def _collate_plainly(pad: int) -> Any:
+def collate_plainly(pad: int) -> Any:
     def collate(rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:
         batch = Collator(pad)(rows)
         lengths = torch.tensor([len(row.input_ids) for row in rows])
@@ -84,16 +85,16 @@ def _collate_plainly(pad: int) -> Any:
     return collate
 
 
-def run_bare(model_path: str, rows_path: Path, spec: TrainingSpec, folder: Path, *, same_loss: bool) -> _Stopwatch:
+def run_bare(model_path: str, rows_path: Path, spec: TrainingSpec, folder: Path, *, same_loss: bool) -> Stopwatch:
     """peft + Trainer, nothing else."""
     hardware = choose_hardware(spec.bf16)
     tokenizer = load_tokenizer(model_path)
     ensure_chat_template(tokenizer)
     rows = [encode_row(tokenizer, messages, spec.max_length) for messages in read_rows(rows_path)]
     model = add_lora(load_base_model(model_path, hardware), spec, "bench")
-    watch, pad = _Stopwatch(), tokenizer.pad_token_id or 0
+    watch, pad = Stopwatch(), tokenizer.pad_token_id or 0
     kind = _SameLoss if same_loss else _SameOrder
-    collate = choose_collator(model, pad, spec.max_length) if same_loss else _collate_plainly(pad)
+    collate = choose_collator(model, pad, spec.max_length) if same_loss else collate_plainly(pad)
     trainer = kind(model, make_arguments(spec, hardware, folder), [r for r in rows if r.trained_tokens], collate, watch)
     trainer.train()
     return watch

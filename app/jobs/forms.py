@@ -144,7 +144,7 @@ def _choices(info: FieldInfo) -> dict[str, str] | None:
 def _types(info: FieldInfo) -> tuple[Any, ...]:
     """The members of a union, else the type alone; without None."""
     annotation = info.annotation
-    members = get_args(annotation) if get_origin(annotation) not in (None, Literal, list) else (annotation,)
+    members = get_args(annotation) if get_origin(annotation) not in (None, Literal, list, dict) else (annotation,)
     return tuple(member for member in members if member is not NoneType)
 
 
@@ -160,6 +160,8 @@ def _show(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_show(each)}" for key, each in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -172,7 +174,17 @@ def _parse(name: str, typed: str) -> Any:
         return None
     if list[str] in _types(info) and typed != "all-linear":
         return [part.strip() for part in typed.split(",") if part.strip()]
+    if get_origin(info.annotation) is dict:
+        return _parse_pairs(typed)
     return typed
+
+
+def _parse_pairs(typed: str) -> Any:
+    """`name: number, name: number` as a mapping; what is not of this form stays as typed, to be refused."""
+    pairs = [part.rpartition(":") for part in typed.split(",") if part.strip()]
+    if not all(name.strip() for name, _, _ in pairs):
+        return typed
+    return {name.strip(): number.strip() for name, _, number in pairs}
 
 
 def _sentence(fault: Fault) -> str:

@@ -39,6 +39,10 @@ def test_a_spec_survives_the_way_through_the_form() -> None:
         learning_rate=3.5e-5,
         bf16=False,
         gradient_checkpointing=True,
+        modules_to_save=["lm_head", "embed_tokens"],
+        rank_pattern={"q_proj": 32, r"layers\.0\.mlp\.up_proj": 8},
+        alpha_pattern={"q_proj": 0.5},
+        early_stopping_patience=3,
     )
     fields = _fields(build_form(["tiny"], ["small"], spec.model_dump(mode="json")))
     assert parse_spec(parse_form({name: field.value for name, field in fields.items()})) == spec
@@ -104,3 +108,15 @@ def test_another_preset_takes_back_what_the_first_one_decided() -> None:
     first = start_from_preset("maximum-quality", {"base_model": "tiny"})
     assert first["use_rslora"] is True
     assert "use_rslora" not in start_from_preset("balanced", first)
+
+
+@pytest.mark.parametrize("typed", ["q_proj", "q_proj: 4, 8", "q_proj: many", "q_proj:", ": 4"])
+def test_a_pattern_of_another_form_is_refused_at_its_field(typed: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_spec(parse_form(_typed(rank_pattern=typed)))
+    assert {fault.field for fault in caught.value.faults} == {"rank_pattern"}
+
+
+def test_patterns_are_text_inputs() -> None:
+    field = _fields(build_form([], [], {"rank_pattern": {"q_proj": 32, "down_proj": 8}}))["rank_pattern"]
+    assert (field.choices, field.value, field.changed) == (None, "q_proj: 32, down_proj: 8", True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import MergeError
@@ -18,6 +17,7 @@ from worker.base_models.publish import hash_file
 from worker.base_models.stages import Stages
 from worker.context import JobContext
 from worker.inference.generate import stop_token_ids
+from worker.training.adapters import load_adapter
 from worker.training.model import Hardware, load_base_model, load_tokenizer, set_threads
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def load_tuned(base: str, adapter: Path, tokenizer: Any) -> tuple[Any, float]:
     """Base and adapter in fp32, and the relative logit difference that the adapter makes. Raises: ModelLoadError."""
     model: Any = load_base_model(base, _CPU).eval()
     untuned = measure_reference(model, tokenizer)
-    model = PeftModel.from_pretrained(model, str(adapter)).eval()
+    model = load_adapter(model, adapter).eval()
     return model, compare(untuned, measure_again(untuned, model)).relative_difference
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from app.core.errors import InvalidInput, ModelLoadError
+from app.core.errors import InvalidInput
 from worker.context import JobContext
+from worker.training.adapters import load_adapter
 from worker.training.data import IGNORED_LABEL, Messages, TemplateMismatch, encode_row, ensure_chat_template
 from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
 
 logger = logging.getLogger(__name__)
 
 StopReason = Literal["eos", "length", "cancelled"]
-_ADAPTER_FILE = "adapter_model.safetensors"
 _PROBE: Messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -75,9 +73,7 @@ def load_model(base_path: str, adapter_path: str | None) -> Any:
     """The base model, with the adapter if one is given, ready to generate. Raises: ModelLoadError."""
     model = load_base_model(base_path, choose_hardware("auto"))
     if adapter_path is not None:
-        if not (Path(adapter_path) / _ADAPTER_FILE).is_file():
-            raise ModelLoadError(f"{adapter_path} has no {_ADAPTER_FILE}.", advice="Run the job again to save it anew.")
-        model = PeftModel.from_pretrained(model, adapter_path)
+        model = load_adapter(model, adapter_path)
     model.config.use_cache = True
     return model.eval()
 

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
-from app.core.errors import JobCancelled, JobError
+from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext, StopRequest
+from worker.training.adapters import base_stays
+from worker.training.best import BestEval
 from worker.training.clock import TrainingClock
+from worker.training.duties import Duties, Mark, RunTotals
+from worker.training.guard import RunGuard
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Duties:
-    """What the callback calls. `evaluate` measures the eval loss, of the base model where told; None without rows."""
-
-    tokens_seen: Callable[[], int]
-    save_checkpoint: Callable[[int], None]
-    evaluate: Callable[[bool], float] | None
-
-
-@dataclass(slots=True)
-class RunTotals:
-    """What a run came to so far."""
-
-    train_loss: float | None = None
-    eval_loss: float | None = None
-    tokens: int = 0
-    train_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class _Mark:
-    """The last logged point, from which rates are counted."""
-
-    tokens: int = 0
-    seconds: float = 0.0
 
 
 @dataclass
@@ -58,14 +33,34 @@ class SpoolCallback(TrainerCallback):
     duties: Duties | None = None  # set once the Trainer exists, before it trains
     totals: RunTotals = field(default_factory=RunTotals)
     _clock: TrainingClock = field(default_factory=TrainingClock)
-    _mark: _Mark = field(default_factory=_Mark)
+    _mark: Mark = field(default_factory=Mark)
+    _guard: RunGuard = field(default_factory=RunGuard)
+    _base_measured: bool = False
     _last_progress: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.best = BestEval(self.spec.early_stopping_patience)
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.context.spool.phase("train")
         self.context.spool.progress(0, state.max_steps)
+        if not base_stays(self.spec):
+            self._measure_base(as_it_starts=True)
+            self.context.spool.phase("train")
         self._clock = TrainingClock()
+
+    @override
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        self._guard.before_optimizer(given["model"], given["optimizer"].param_groups[0]["lr"])
+
+    @override
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        self._guard.after_optimizer(given["model"])
 
     @override
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -92,10 +87,10 @@ class SpoolCallback(TrainerCallback):
         if logs is None or "loss" not in logs:  # the Trainer's summary at its end
             return
         self._report_metrics(state, logs)
-        _require_finite(logs["loss"], state.global_step)
+        self._guard.check_loss(logs["loss"], state.global_step)
         with self._clock.paused():
-            self._evaluate_if_due(state)
-            self._save_if_due(state, control)
+            better = self._evaluate_if_due(state, control)
+            self._save_if_due(state, control, better=better and self.best.patience is not None)
 
     def _report_progress(self, state: TrainerState) -> None:
         now = time.monotonic()
@@ -106,7 +101,7 @@ class SpoolCallback(TrainerCallback):
         self.context.spool.progress(state.global_step, state.max_steps, round(remaining, 1))
 
     def _report_metrics(self, state: TrainerState, logs: dict[str, float]) -> None:
-        mark, now = self._mark, _Mark(self._required.tokens_seen(), self._clock.seconds)
+        mark, now = self._mark, Mark(self._required.tokens_seen(), self._clock.seconds)
         self._mark = now
         rate = (now.tokens - mark.tokens) / max(now.seconds - mark.seconds, 1e-9)
         self.totals.train_loss, self.totals.tokens, self.totals.train_seconds = logs["loss"], now.tokens, now.seconds
@@ -134,28 +129,45 @@ class SpoolCallback(TrainerCallback):
     def _save_due(self, state: TrainerState) -> bool:
         return state.global_step % self.spec.save_steps == 0 and state.global_step < state.max_steps
 
-    def _evaluate_if_due(self, state: TrainerState) -> None:
+    def _evaluate_if_due(self, state: TrainerState, control: TrainerControl) -> bool:
+        """Returns whether the eval loss is the best so far; asks to stop where it has not been for too long."""
         if not self._eval_due(state):
-            return
-        self.context.spool.phase("eval")
-        if self.totals.eval_loss is None:  # late, so that it does not delay the first step; the base does not change
-            self._evaluate(0, base=True)
-        self.totals.eval_loss = self._evaluate(state.global_step, base=False)
+            return False
+        self._measure_base()  # late, so that it does not delay the first step; the base does not change
+        loss = self.totals.eval_loss = self._evaluate(state.global_step, base=False)
+        better = self.best.take(state.global_step, loss)
+        if self.best.stopped and state.global_step < state.max_steps:
+            control.should_training_stop = True
+            logger.info(
+                "stopped early at step %d: %d evals without a better eval loss than %.4f at step %d",
+                state.global_step, self.best.patience, self.best.loss, self.best.step,
+            )  # fmt: skip
         if state.global_step < state.max_steps:
             self.context.spool.phase("train")
+        return better
 
-    def _evaluate(self, step: int, *, base: bool) -> float | None:
-        if self._required.evaluate is None:
-            return None
-        loss = self._required.evaluate(base)
+    def _measure_base(self, *, as_it_starts: bool = False) -> None:
+        """The eval loss at step 0, once: with the adapter switched off, or of the whole model as it starts."""
+        if self._base_measured or self._required.evaluate is None:
+            return
+        self._base_measured = True
+        self._evaluate(0, base=not as_it_starts)
+
+    def _evaluate(self, step: int, *, base: bool) -> float:
+        evaluate = self._required.evaluate
+        if evaluate is None:
+            raise RuntimeError("an eval is due only where there are eval rows")
+        self.context.spool.phase("eval")
+        loss = evaluate(base)
         self.context.spool.metrics(step, {"eval_loss": loss})
         logger.info("step %d  eval loss %.4f", step, loss)
         return loss
 
-    def _save_if_due(self, state: TrainerState, control: TrainerControl) -> None:
-        if self._save_due(state) and not control.should_training_stop:  # a stop is followed by the final save
+    def _save_if_due(self, state: TrainerState, control: TrainerControl, *, better: bool) -> None:
+        due = self._save_due(state) or (better and state.global_step < state.max_steps)
+        if due and not control.should_training_stop:  # a stop is followed by the final save
             self.context.spool.phase("save")
-            self._required.save_checkpoint(state.global_step)
+            self._required.save_checkpoint(state.global_step, self.best.step if self.best.patience else None)
             self.context.spool.phase("train")
 
     @property
@@ -169,11 +181,3 @@ def check_cancelled(context: JobContext) -> None:
     """Raises: JobCancelled where the user asked to cancel."""
     if context.stop_request is StopRequest.CANCEL:
         raise JobCancelled()
-
-
-def _require_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise JobError(
-            f"The loss became {loss} at step {step}, so nothing more can be learned.",
-            advice="Try a tenth of learning_rate, or a lower max_grad_norm, and look for odd rows in the dataset.",
-        )

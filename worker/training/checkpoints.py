@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from app.core.jobs.spec import TrainingSpec
 from worker.artifacts.folders import folder_bytes, publish_artifact
 from worker.spool import SpoolWriter
+from worker.training.adapters import write_adapter
 
 _FILES_BYTES = 16 * 1024**2  # tokenizer, configuration and card beside the weights
 
@@ -50,17 +53,21 @@ class AdapterSaver:
     tokenizer: Any
     spec: TrainingSpec
     base_model: dict[str, Any]  # name and architecture
+    initial: dict[str, torch.Tensor] = field(default_factory=dict)  # what `initial_lora` returned
 
     def drop_earlier_attempts(self) -> None:
         """This attempt starts from step 0: checkpoints of one before it must not outlive its own."""
         shutil.rmtree(self.job_folder / "checkpoints", ignore_errors=True)
 
-    def save_checkpoint(self, model: Any, step: int) -> None:
-        """Save `checkpoints/step-N`, then drop the oldest beyond `save_total_limit`. Raises: DiskFull."""
+    def save_checkpoint(self, model: Any, step: int, best_step: int | None = None) -> None:
+        """Save `checkpoints/step-N`, then drop the oldest beyond `save_total_limit`, but not the best.
+
+        Raises: DiskFull.
+        """
         checkpoints = self.job_folder / "checkpoints"
         checkpoints.mkdir(exist_ok=True, mode=0o700)
         self._write(model, checkpoints / f"step-{step}", step, "checkpoint")
-        self._drop_old(checkpoints)
+        self._drop_old(checkpoints, best_step)
         self.spool.artifact("checkpoint", f"checkpoints/step-{step}", step=step)
 
     def save_adapter(self, model: Any, step: int) -> int:
@@ -71,11 +78,11 @@ class AdapterSaver:
         return folder_bytes(target)
 
     def _write(self, model: Any, target: Path, step: int, kind: str) -> None:
-        weights = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+        tensors = [p for p in model.parameters() if p.requires_grad] + list(self.initial.values())
+        weights = sum(p.numel() * p.element_size() for p in tensors)
         meta = {"kind": kind, "base_model": self.base_model, "step": step, "spec": self.spec.model_dump(mode="json")}
         with publish_artifact(target, meta, weights + _FILES_BYTES) as folder:
-            # No embedding is trained; "auto" would look the base model up on the hub to find that out.
-            model.save_pretrained(folder, save_embedding_layers=False)
+            write_adapter(model, folder, self.initial)
             self.tokenizer.save_pretrained(folder)
             (folder / "README.md").write_text(self._card(step), encoding="utf-8")
 
@@ -90,9 +97,11 @@ class AdapterSaver:
             lr=f"{spec.learning_rate:g}",
         )
 
-    def _drop_old(self, checkpoints: Path) -> None:
+    def _drop_old(self, checkpoints: Path, best_step: int | None) -> None:
         folders = sorted(checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
         for folder in folders[: -self.spec.save_total_limit]:
+            if folder.name == f"step-{best_step}":
+                continue
             condemned = folder.with_name(f".{folder.name}.removed")  # half a checkpoint must not look like one
             folder.rename(condemned)
             shutil.rmtree(condemned)

@@ -1,4 +1,4 @@
-"""The model to train: where it runs, in which type, loaded from a local folder, with LoRA beside its frozen weights."""
+"""The model to train: where it runs, in which type, and how it is loaded from a local folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from app.core.errors import Fault, InvalidInput, ModelLoadError
-from app.core.jobs.spec import TrainingSpec
 
 logger = logging.getLogger(__name__)
 
@@ -100,37 +98,6 @@ def list_linear_modules(model: Any) -> list[str]:
     head = model.get_output_embeddings()
     linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
     return sorted({name.rpartition(".")[2] for name in linear})
-
-
-def check_target_modules(model: Any, target_modules: str | list[str]) -> None:
-    """Raises: InvalidInput on target_modules, naming the model's own list."""
-    known = list_linear_modules(model)
-    unknown = [] if isinstance(target_modules, str) else [name for name in target_modules if name not in known]
-    if unknown:
-        message = f"the model has no linear module named {', '.join(unknown)}; it has {', '.join(known)}"
-        raise InvalidInput([Fault("target_modules", message, f"Choose from {', '.join(known)}, or all-linear.")])
-
-
-def add_lora(model: Any, spec: TrainingSpec, base_model_name: str) -> Any:
-    """Wrap the model so that only its LoRA matrices learn, in fp32. Raises: InvalidInput on target_modules.
-
-    The saved configuration names the base model as it is registered, not the folder that it lies in here.
-    """
-    check_target_modules(model, spec.target_modules)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=spec.r,
-        lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]  # a fraction works: the scale is alpha / r
-        lora_dropout=spec.lora_dropout,
-        target_modules=spec.target_modules,
-        use_rslora=spec.use_rslora,
-        use_dora=spec.use_dora,
-        bias="none",
-    )
-    torch.manual_seed(spec.seed)
-    tuned = get_peft_model(model, config)
-    config.base_model_name_or_path = base_model_name
-    return tuned
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

@@ -38,8 +38,9 @@ def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> Encode
     rows = _encode_all(context, tokenizer, messages, set(held_out), spec.max_length)
     rows.eval_messages = [messages[index] for index in held_out]
     if not rows.train:
-        message = f"no row of {dataset['name']} keeps a token to learn within max_length = {spec.max_length}"
-        raise DatasetFormatError([Fault("max_length", message, "Raise max_length.")])
+        which = f"of rows 1 to {len(messages)} of {dataset['name']}, none to train on keeps a token to learn"
+        message = f"{which} within max_length = {spec.max_length}"
+        raise DatasetFormatError([Fault("max_length", message, "Raise max_length, or look at these rows' answers.")])
     logger.info(
         "%d rows to train on, %d held out, %d cut to %d tokens, %d dropped because their whole answer was cut off",
         len(rows.train), len(rows.evaluation), rows.truncated, spec.max_length, rows.dropped,

@@ -27,13 +27,23 @@ def choose_prompts(rows: Sequence[Messages]) -> list[Messages]:
     return short[:MAX_PROMPTS]
 
 
-def write_samples(context: JobContext, model: Any, tokenizer: Any, prompts: Sequence[Messages], step: int) -> None:
-    """Greedy answers of the base model (the adapter switched off) and of the tuned one, into the spool."""
+def write_samples(
+    context: JobContext,
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Messages],
+    step: int,
+    which: Sequence[str] = ("base", "tuned"),
+) -> None:
+    """Greedy answers into the spool: of the tuned model, and of the base one.
+
+    That is the model with the adapter switched off, or at step 0 the whole model as it starts.
+    """
     model.eval()
     for messages in prompts:
-        for name in ("base", "tuned"):
+        for name in which:
             check_cancelled(context)
-            with model.disable_adapter() if name == "base" else nullcontext():
+            with model.disable_adapter() if name == "base" and step else nullcontext():
                 text = _answer(context, model, tokenizer, messages)
             if text is not None:
                 sample = {"prompt": messages[-1]["content"], "text": text, "model": name}

@@ -13,14 +13,15 @@ from transformers.utils.logging import disable_progress_bar
 from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.context import JobContext, StopRequest
+from worker.training.adapters import add_lora, base_stays, initial_lora
 from worker.training.batches import choose_collator
-from worker.training.callback import Duties, SpoolCallback, check_cancelled
+from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import AdapterSaver
 from worker.training.data import EncodedRow, ensure_chat_template
+from worker.training.duties import Duties
 from worker.training.losses import mean_loss
 from worker.training.model import (
     Hardware,
-    add_lora,
     choose_hardware,
     count_parameters,
     load_base_model,
@@ -63,9 +64,8 @@ def _train(
     context: JobContext, spec: TrainingSpec, hardware: Hardware, model: Any, tokenizer: Any, rows: EncodedRows
 ) -> dict[str, Any]:
     base = context.payload["base_model"]
-    saver = AdapterSaver(
-        context.spool, context.folder, tokenizer, spec, {k: base.get(k) for k in ("name", "architecture")}
-    )
+    known = {k: base.get(k) for k in ("name", "architecture")}
+    saver = AdapterSaver(context.spool, context.folder, tokenizer, spec, known, initial_lora(model, spec))
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
     collate = choose_collator(model, pad, spec.max_length)
@@ -76,6 +76,10 @@ def _train(
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
     )
     saver.drop_earlier_attempts()
+    prompts, still_base = choose_prompts(rows.eval_messages), base_stays(spec)
+    if not still_base:
+        context.spool.phase("sample")
+        write_samples(context, model, tokenizer, prompts, 0, ["base"])
     trainer.train()
     step = trainer.state.global_step
     context.spool.phase("save")
@@ -83,8 +87,9 @@ def _train(
     if context.stop_request is StopRequest.SAVE:
         raise JobCancelled("Stopped as asked; the adapter is saved.")
     context.spool.phase("sample")
-    write_samples(context, model, tokenizer, choose_prompts(rows.eval_messages), step)
-    return _summary(callback, model, rows, hardware, {"steps": step, "adapter_bytes": adapter_bytes})
+    write_samples(context, model, tokenizer, prompts, step, ["base", "tuned"] if still_base else ["tuned"])
+    extra = {"steps": step, "adapter_bytes": adapter_bytes, **callback.best.summary(step)}
+    return _summary(callback, model, rows, hardware, extra)
 
 
 def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: list[EncodedRow], base: bool) -> float:

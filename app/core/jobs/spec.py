@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from app.core.errors import Fault, InvalidInput
-
-_SHORT = reprlib.Repr()  # what was typed may be long, deep, or a YAML alias that grows a thousandfold when printed
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
+from app.core.errors import InvalidInput
+from app.core.jobs.spec_faults import combination_faults, describe_fault, is_expression
 
 
 def _field(default: Any, group: str, label: str, help_text: str, **bounds: Any) -> Any:
     """A field with its place in the form. Bounds are pydantic's (gt, ge, lt, le)."""
     return Field(default, title=label, description=help_text, json_schema_extra={"group": group}, **bounds)
+
+
+RankInt = Annotated[int, Field(ge=1, le=1024)]
+AlphaFloat = Annotated[float, Field(gt=0, le=4096)]
 
 
 class TrainingSpec(BaseModel):
@@ -53,6 +54,25 @@ class TrainingSpec(BaseModel):
     )
     use_dora: bool = _field(
         False, "advanced", "DoRA", "Learn the weights' magnitude apart from their direction: slower, at times better."
+    )
+    init_lora_weights: Literal["default", "gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"] = _field(
+        "default",
+        "advanced",
+        "Initialisation",
+        "`default` and `gaussian` start as the base model; `pissa` (exact, or 16 quick iterations) and `olora` learn "
+        "the weights' main directions, and save an adapter of twice the rank; `orthogonal` needs an even rank.",
+    )
+    bias: Literal["none", "all", "lora_only"] = _field(
+        "none", "advanced", "Bias", "Which of the model's biases learn too: none, all, or those of target modules."
+    )
+    modules_to_save: list[str] = _field(
+        [], "advanced", "Modules to save", "Names of modules trained whole and saved with the adapter, such as lm_head."
+    )
+    rank_pattern: dict[str, RankInt] = _field(
+        {}, "advanced", "Rank pattern", "Another rank for modules whose name matches, as `q_proj: 32, down_proj: 8`."
+    )
+    alpha_pattern: dict[str, AlphaFloat] = _field(
+        {}, "advanced", "Alpha pattern", "Another alpha for modules whose name matches, as `q_proj: 64`."
     )
     max_length: int = _field(
         512, "basics", "Max length", "Longest row in tokens; what is beyond is cut from the end.", ge=8, le=1_048_576
@@ -96,6 +116,14 @@ class TrainingSpec(BaseModel):
         50, "advanced", "Save steps", "Save the adapter every so many steps, and at the end.", ge=1
     )
     save_total_limit: int = _field(2, "advanced", "Saved adapters", "How many saved adapters are kept.", ge=1, le=1000)
+    early_stopping_patience: int | None = _field(
+        None,
+        "advanced",
+        "Early stopping",
+        "Stop after so many evals without a better eval loss, and keep the best adapter; empty turns it off.",
+        ge=1,
+        le=1000,
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -111,6 +139,17 @@ class TrainingSpec(BaseModel):
     def _take_ids(cls, value: Any) -> Any:
         """An id in YAML or JSON is a number."""
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("rank_pattern", "alpha_pattern", mode="before")
+    @classmethod
+    def _check_patterns(cls, value: Any) -> Any:
+        """Names are regular expressions; a boolean is no number."""
+        if not isinstance(value, Mapping):
+            return value
+        for name, number in value.items():
+            if isinstance(number, bool) or not is_expression(name):
+                raise PydanticCustomError("pattern", "Input should be names or regular expressions, each with a number")
+        return value
 
     @field_validator("packing")
     @classmethod
@@ -129,9 +168,13 @@ class TrainingSpec(BaseModel):
 def parse_spec(values: Mapping[str, Any]) -> TrainingSpec:
     """Validate plain values. Raises: InvalidInput with every fault at once, each with its field."""
     try:
-        return TrainingSpec.model_validate(dict(values))
+        spec = TrainingSpec.model_validate(dict(values))
     except ValidationError as error:
-        raise InvalidInput([_fault(detail) for detail in error.errors()]) from None
+        raise InvalidInput([describe_fault(detail, TrainingSpec.model_fields) for detail in error.errors()]) from None
+    faults = combination_faults(spec)
+    if faults:
+        raise InvalidInput(faults)
+    return spec
 
 
 def parse_yaml(text: str) -> TrainingSpec:
@@ -149,13 +192,3 @@ def read_yaml(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InvalidInput("A job YAML is a mapping of field: value.", field="yaml")
     return {str(key): value for key, value in values.items()}
-
-
-def _fault(detail: Any) -> Fault:
-    """One pydantic error in our words."""
-    field = str(detail["loc"][0]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        return Fault(field, "unknown field", advice=f"Known fields: {', '.join(TrainingSpec.model_fields)}.")
-    if detail["type"] == "missing":
-        return Fault(field, "is required")
-    return Fault(field, f"{detail['msg']} (got {_SHORT.repr(detail['input'])})")

@@ -61,6 +61,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "eval_steps": ([1, 10**9], [0]),
     "save_steps": ([1, 10**9], [0]),
     "save_total_limit": ([1, 1000], [0, 1001]),
+    "early_stopping_patience": ([None, 1, 1000], [0, 1001]),
 }
 NUMBERS = sorted(BOUNDS)
 CHOICES = {
@@ -74,7 +75,10 @@ CHOICES = {
     "bf16",
     "gradient_checkpointing",
     "target_modules",
+    "init_lora_weights",
+    "bias",
 }
+COLLECTIONS = {"modules_to_save", "rank_pattern", "alpha_pattern"}
 
 
 def _faults(**values: Any) -> dict[str, str]:
@@ -88,7 +92,7 @@ def test_packing_is_refused_until_it_is_there() -> None:
 
 
 def test_each_field_is_covered_here() -> None:
-    assert set(BOUNDS) | CHOICES | set(NEEDED) == set(TrainingSpec.model_fields)
+    assert set(BOUNDS) | CHOICES | COLLECTIONS | set(NEEDED) == set(TrainingSpec.model_fields)
 
 
 @pytest.mark.parametrize("field", NUMBERS)
@@ -209,3 +213,47 @@ def test_values_in_messages_are_cut_short() -> None:
 def test_ids_may_be_numbers() -> None:
     spec = parse_spec({"base_model": 3, "dataset": 12})
     assert (spec.base_model, spec.dataset) == ("3", "12")
+
+
+@pytest.mark.parametrize(
+    ("field", "taken", "refused"),
+    [
+        ("modules_to_save", [[], ["lm_head"]], ["lm_head", [5], {}]),
+        (
+            "rank_pattern",
+            [{}, {"q_proj": 1, r"layers\.0": 1024}],
+            [[], {"q": 0}, {"q": 1025}, {"q": True}, {"(": 4}],
+        ),
+        ("alpha_pattern", [{}, {"q_proj": 0.5}], ["q_proj", {"q": 0}, {"q": 4097}, {"q": math.nan}, {"": 4}]),
+    ],
+)
+def test_collections(field: str, taken: list[Any], refused: list[Any]) -> None:
+    for value in taken:
+        assert getattr(parse_spec({**NEEDED, field: value}), field) == value
+    for value in refused:
+        assert list(_faults(**{field: value})) == [field], value
+
+
+def test_fields_that_cannot_go_together_are_all_told_at_once() -> None:
+    faults = _faults(
+        init_lora_weights="orthogonal",
+        r=7,
+        rank_pattern={"q_proj": 3},
+        target_modules=["q_proj"],
+        modules_to_save=["q_proj", "lm_head"],
+        early_stopping_patience=2,
+        eval_fraction=0,
+    )
+    assert list(faults) == ["r", "rank_pattern", "modules_to_save", "early_stopping_patience"]
+    assert "got 7" in faults["r"]
+    assert "target_modules: q_proj;" in faults["modules_to_save"]
+
+
+def test_fields_that_go_together_are_taken() -> None:
+    for values in (
+        {"init_lora_weights": "orthogonal", "r": 8, "rank_pattern": {"q_proj": 4}},
+        {"init_lora_weights": "pissa", "r": 7},
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+        {"early_stopping_patience": 2},
+    ):
+        assert parse_spec({**NEEDED, **values})

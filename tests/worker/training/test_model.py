@@ -12,9 +12,9 @@ import torch
 from app.core.errors import InvalidInput, ModelLoadError
 from tests.worker.tiny import make_model, make_tokenizer, train_payload
 from worker.training import model as subject
+from worker.training.adapters import add_lora
 from worker.training.model import (
     Hardware,
-    add_lora,
     choose_hardware,
     count_parameters,
     list_linear_modules,

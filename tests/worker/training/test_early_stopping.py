@@ -1,0 +1,69 @@
+"""Training ends early where the eval loss gets no better, and keeps the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tests.worker.tiny import read_records
+from worker.context import JobContext
+from worker.training import train
+from worker.training.best import BestEval
+from worker.training.train import run_training
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+]
+
+MakeJob = Callable[..., JobContext]
+
+
+def follow(losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give these as the eval losses: at step 0, then at each eval."""
+    given = iter(losses)
+    monkeypatch.setattr(train, "mean_loss", lambda *_: next(given))
+
+
+def test_training_stops_and_the_best_checkpoint_outlives_its_turn(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow([3.0, 2.5, 2.0, 2.1, 2.0, 2.2], monkeypatch)
+    context = make_job(max_steps=30, eval_steps=2, save_steps=3, save_total_limit=1, early_stopping_patience=3)
+    with caplog.at_level(logging.INFO):
+        summary = run_training(context)
+    assert summary["steps"] == 10
+    assert (summary["best_eval_loss"], summary["best_eval_step"], summary["stopped_early"]) == (2.0, 4, True)
+    assert summary["best_checkpoint"] == "checkpoints/step-4"
+    assert summary["eval_loss"] == 2.2
+    assert "stopped early at step 10: 3 evals without a better eval loss than 2.0000 at step 4" in caplog.text
+    assert sorted(path.name for path in (context.folder / "checkpoints").iterdir()) == ["step-4", "step-9"]
+    assert (context.folder / "adapter" / "adapter_model.safetensors").is_file()
+    evals = [record.step for record in read_records(context) if "eval_loss" in record.data]
+    assert evals == [0, 2, 4, 6, 8, 10]
+
+
+def test_training_that_gets_better_runs_to_its_end(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow([3.0, 2.5, 2.6, 2.4], monkeypatch)
+    summary = run_training(make_job(max_steps=6, eval_steps=2, save_steps=50, early_stopping_patience=2))
+    assert (summary["steps"], summary["stopped_early"]) == (6, False)
+    assert (summary["best_eval_step"], summary["best_checkpoint"]) == (6, "adapter")
+
+
+def test_without_a_patience_nothing_changes(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    follow([3.0, 2.0, 2.1, 2.2, 2.3], monkeypatch)
+    context = make_job(max_steps=8, eval_steps=2, save_steps=50)
+    summary = run_training(context)
+    assert summary["steps"] == 8
+    assert "best_checkpoint" not in summary
+    assert not (context.folder / "checkpoints").exists()
+
+
+def test_a_tie_is_no_improvement() -> None:
+    best = BestEval(patience=2)
+    assert [best.take(step, loss) for step, loss in enumerate([1.0, 1.0, 0.9, 0.9, 0.9])] == [
+        *(True, False, True, False, False),
+    ]
+    assert (best.step, best.stopped) == (2, True)

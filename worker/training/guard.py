@@ -1,0 +1,76 @@
+"""What ends a run that learns nothing: tensors without a gradient, an adapter that stays zero, a loss gone wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from app.core.errors import JobError
+
+_ZERO_LOSSES = 3  # logged in a row
+_NAMED = 3  # tensors that a message names
+
+
+@dataclass(slots=True)
+class RunGuard:
+    """Looks at the first steps' gradients and weights, and at each logged loss."""
+
+    _gradients_seen: bool = False
+    _learning: bool = False  # the optimizer's next step has a learning rate above 0
+    _moved: bool = False
+    _zero_losses: int = 0
+
+    def before_optimizer(self, model: Any, learning_rate: float) -> None:
+        """Raises: JobError in the first step where a trainable tensor has no gradient, or a LoRA B an all-zero one."""
+        self._learning = learning_rate > 0
+        if self._gradients_seen:
+            return
+        self._gradients_seen = True
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        _refuse([name for name, p in trainable.items() if p.grad is None], "received no gradient")
+        gradients = {name: p.grad for name, p in trainable.items() if ".lora_B." in name}
+        _refuse(list(_zeros(gradients)), "received a gradient of zeros")
+
+    def after_optimizer(self, model: Any) -> None:
+        """Raises: JobError where a LoRA B is still zero after the first step whose learning rate was above 0."""
+        if self._moved or not self._learning:
+            return
+        self._moved = True
+        weights = {n: p.detach() for n, p in model.named_parameters() if ".lora_B." in n and p.requires_grad}
+        _refuse(list(_zeros(weights)), "stayed zero after an optimizer step")
+
+    def check_loss(self, loss: float, step: int) -> None:
+        """Raises: JobError where the loss is not finite, or exactly zero for the third logged step in a row."""
+        if not math.isfinite(loss):
+            raise JobError(
+                f"The loss became {loss} at step {step}, so nothing more can be learned.",
+                advice="Try a tenth of learning_rate, or a lower max_grad_norm, and look for odd rows in the dataset.",
+            )
+        self._zero_losses = self._zero_losses + 1 if loss == 0 else 0
+        if self._zero_losses == _ZERO_LOSSES:
+            raise JobError(
+                f"The loss was exactly 0 at {_ZERO_LOSSES} logged steps in a row, up to step {step}: there is nothing "
+                "left to learn.",
+                advice="Look at the dataset: rows whose answers are all alike or already known teach nothing.",
+            )
+
+
+def _zeros(tensors: dict[str, Any]) -> Iterator[str]:
+    """Names of the tensors that hold zeros alone; one transfer from the device for all of them."""
+    if not tensors:
+        return
+    any_set = torch.stack([tensor.ne(0).any() for tensor in tensors.values()]).tolist()
+    yield from (name for name, is_set in zip(tensors, any_set, strict=True) if not is_set)
+
+
+def _refuse(names: list[str], what: str) -> None:
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise JobError(
+            f"{len(names)} trainable tensors {what}, so they cannot learn: {', '.join(names[:_NAMED])}{more}.",
+            advice="Leave these modules out of target_modules, or turn gradient_checkpointing off.",
+        )
