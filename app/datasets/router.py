@@ -119,6 +119,8 @@ def _columns_to_map(column: Sequence[str], error: Exception | None) -> list[str]
 def _faults(error: InvalidInput | Conflict | TooLarge | None) -> Sequence[Fault]:
     if error is None:
         return []
+    if isinstance(error, UnknownFormat):  # the form offers what the advice says
+        return [Fault("file", error.faults[0].message, "Map its columns below, or see Formats.")]
     if isinstance(error, InvalidInput):
         return error.faults
     return [Fault("name" if isinstance(error, Conflict) else "file", error.message, error.advice)]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import AXE
+
 pytestmark = pytest.mark.browser
 
 
@@ -17,6 +19,10 @@ def test_columns_are_mapped_on_the_upload_form(page: Page, tmp_path: Path) -> No
     page.get_by_label("File").set_input_files(path)
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("#errors-file")).to_contain_text("the first row has the fields 'question', 'answer', 'topic'")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert (
+        page.evaluate("() => axe.run('#upload-form', {runOnly: ['wcag2a', 'wcag2aa']}).then((f) => f.violations)") == []
+    )
     page.get_by_label("question").select_option("prompt")
     page.get_by_label("answer").select_option("completion")
     page.get_by_role("button", name="Upload").click()

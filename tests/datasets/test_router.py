@@ -97,6 +97,7 @@ def test_unusable_file_is_refused_beside_its_field_and_leaves_nothing(
 def test_fields_of_an_unknown_format_are_offered_to_map(client: TestClient, database: Database) -> None:
     faq = b'{"question": "Q", "<b>answer": "A"}'
     page = client.post("/datasets", files={"file": ("faq.jsonl", faq)}).text
+    assert "Map its columns below, or see Formats." in page
     assert '<option value="instruction=question">instruction</option>' in page
     assert '<option value="completion=&lt;b&gt;answer">completion</option>' in page
     mapped = {"column": ["prompt=question", "completion=<b>answer", ""]}
