@@ -44,6 +44,7 @@ def main() -> None:
         normalise(demo_dataset_file(), rows)
         model = convert_demo_model(Path(folder))
         run("harness_overhead", "--model", str(model), "--rows", str(rows), "--max-length", "128")
+        run("throughput", "--model", str(model))
 
 
 if __name__ == "__main__":
