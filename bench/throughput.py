@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.__main__ import convert_demo_model
-from bench.harness_overhead import Stopwatch, add_lora, collate_plainly  # first of all, as it sets the environment
+from bench.harness_overhead import Stopwatch, collate_plainly  # first of all, as it sets the environment
 
 # isort: split
 import torch
@@ -35,6 +35,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from app.core.datasets.store import normalise
 from app.core.demo import demo_dataset_file
 from app.core.jobs.spec import TrainingSpec, parse_spec
+from worker.training.adapters import add_lora
 from worker.training.batches import LengthGroupedSampler, choose_collator
 from worker.training.data import EncodedRow, encode_row, ensure_chat_template, read_rows
 from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
