@@ -243,6 +243,12 @@ def test_playground_job_shows_what_was_asked_of_which_model_and_the_answer(
     assert " %" not in page
 
 
+def test_config_is_shown_as_yaml_writes_it(client: TestClient, make_job: MakeJob) -> None:
+    page = client.get(f"/jobs/{make_job(use_rslora=True, target_modules=['q_proj', 'v_proj']).id}").text
+    for name, value in (("use_rslora", "true"), ("target_modules", "q_proj, v_proj"), ("r", "16")):
+        assert f"<code>{name}</code></th><td>{value}</td>" in page
+
+
 def test_samples_say_why_there_are_none_without_an_eval_split(client: TestClient, make_job: MakeJob) -> None:
     assert "so there are no prompts" in client.get(f"/jobs/{make_job(eval_fraction=0).id}").text
     assert "so there are no prompts" not in client.get(f"/jobs/{make_job().id}").text

@@ -137,6 +137,15 @@ def test_unreadable_values_are_not_available_rather_than_zero(client: TestClient
     assert "&lt;b&gt;x&lt;/b&gt;" in page
 
 
+def test_dashboard_shows_each_gpu_with_the_readings_that_there_are(client: TestClient, database: Database) -> None:
+    beat(database, available=True, reason=None, devices=[DEVICE])
+    page = client.get("/").text
+    assert "VRAM used, GPU 0" in page
+    assert "9.0 GiB of 12.0 GiB" in page
+    assert "Test GPU · 71&nbsp;°C · 168&nbsp;W" in page
+    assert "busy" not in page  # utilisation is not readable
+
+
 def test_without_a_gpu_the_page_says_why_and_shows_the_host(client: TestClient, database: Database) -> None:
     beat(database)
     page = client.get("/gpu").text
