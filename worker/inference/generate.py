@@ -13,7 +13,14 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from app.core.errors import InvalidInput
 from worker.context import JobContext
 from worker.training.adapters import load_adapter
-from worker.training.data import IGNORED_LABEL, Messages, TemplateMismatch, encode_row, ensure_chat_template
+from worker.training.data import (
+    IGNORED_LABEL,
+    Messages,
+    TemplateMismatch,
+    encode_row,
+    ensure_chat_template,
+    special_ids,
+)
 from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
 
 logger = logging.getLogger(__name__)
@@ -121,7 +128,7 @@ def _end_of_turn(tokenizer: Any) -> int | None:
     except TemplateMismatch as error:
         logger.warning("the end of a turn cannot be told from the chat template: %s", error)
         return None
-    return learned[-1] if learned and learned[-1] in tokenizer.all_special_ids else None
+    return learned[-1] if learned and learned[-1] in special_ids(tokenizer) else None
 
 
 class _StopWhen(StoppingCriteria):

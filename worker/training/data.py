@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class TemplateMismatch(Exception):
     """A row for which it cannot be proven which tokens belong to the answers; the text says why."""
 
 
+class HistoryRewritten(TemplateMismatch):
+    """An earlier turn is rendered differently once another follows, as where its reasoning is dropped."""
+
+
 @dataclass(slots=True)
 class _Rendered:
     """A conversation under construction: its text so far and what that text became."""
@@ -62,7 +66,7 @@ class _Rendered:
     def extend(self, text: str, *, learn: bool) -> None:
         """Go on to the longer rendering `text`. Raises: TemplateMismatch."""
         if not text.startswith(self.text):
-            raise TemplateMismatch("the chat template renders a turn differently once another follows it")
+            raise HistoryRewritten("the chat template renders a turn differently once another follows it")
         added = _continuation(self.tokenizer, self.input_ids, self.text, text)
         self.text = text
         self.input_ids += added
@@ -81,13 +85,33 @@ def encode_row(tokenizer: Any, messages: Messages, max_length: int) -> EncodedRo
     """Render by the chat template, tokenize, and label every answer with its end-of-turn token; cut from the end.
 
     Each step is checked: the rendering up to an answer must begin the rendering with it, and so must the token ids.
-    What follows the last answer is left out. Raises: TemplateMismatch.
+    What follows the last answer is left out. Raises: TemplateMismatch, of which HistoryRewritten.
     """
+    return _encode_answers(tokenizer, messages, _answers(messages), max_length)
+
+
+def encode_turns(tokenizer: Any, messages: Messages, max_length: int) -> list[EncodedRow]:
+    """One sequence for the row; where the template rewrites history, one for each answer in its own rendering.
+
+    In the latter each answer is learned once, behind the history that generation would give it.
+    Raises: TemplateMismatch.
+    """
+    try:
+        return [encode_row(tokenizer, messages, max_length)]
+    except HistoryRewritten:
+        return [_encode_answers(tokenizer, messages, [index], max_length) for index in _answers(messages)]
+
+
+def _answers(messages: Messages) -> list[int]:
+    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def _encode_answers(tokenizer: Any, messages: Messages, answers: Sequence[int], max_length: int) -> EncodedRow:
+    """One sequence to the last of `answers`, indices of messages, in which just these are learned."""
     conversation = _Rendered(tokenizer, "", [], [])
-    for index, message in enumerate(messages):
-        if message["role"] == "assistant":
-            conversation.extend(_render(tokenizer, messages[:index], prompt=True), learn=False)
-            conversation.extend(_render(tokenizer, messages[: index + 1], prompt=False), learn=True)
+    for index in answers:
+        conversation.extend(_render(tokenizer, messages[:index], prompt=True), learn=False)
+        conversation.extend(_render(tokenizer, messages[: index + 1], prompt=False), learn=True)
     if not conversation.input_ids:
         raise TemplateMismatch("the row has no assistant message to learn")
     return EncodedRow(
@@ -124,9 +148,14 @@ def _continuation(tokenizer: Any, ids: list[int], text: str, longer: str) -> lis
     return rest
 
 
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of every special token: the named ones (eos, pad, …) and those only marked so, as Phi-3's `<|end|>`."""
+    return {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
+
+
 def _answer_labels(tokenizer: Any, ids: list[int]) -> list[int]:
     """Labels of one answer: all of it to its last special token (the end of turn), not the white space behind that."""
-    special = set(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     end = next((i + 1 for i in reversed(range(len(ids))) if ids[i] in special), len(ids))
     if tokenizer.decode(ids[end:]).strip():
         end = len(ids)

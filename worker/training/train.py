@@ -124,6 +124,7 @@ def _summary(
         "rows_eval": len(rows.evaluation),
         "rows_dropped": rows.dropped,
         "rows_truncated": rows.truncated,
+        "rows_split": rows.split,
         "device": str(hardware.device),
         "dtype": hardware.dtype_name,
         **extra,

@@ -75,7 +75,10 @@ class TrainingSpec(BaseModel):
         {}, "advanced", "Alpha pattern", "Another alpha for modules whose name matches, as `q_proj: 64`."
     )
     max_length: int = _field(
-        512, "basics", "Max length", "Longest row in tokens; what is beyond is cut from the end.", ge=8, le=1_048_576
+        512, "basics", "Max length", "Longest row in tokens; see overlong rows for longer ones.", ge=8, le=1_048_576
+    )
+    overlong_rows: Literal["truncate", "drop"] = _field(
+        "truncate", "advanced", "Overlong rows", "Rows beyond the max length are cut from the end, or left out."
     )
     per_device_train_batch_size: int = _field(4, "basics", "Batch size", "Rows per forward pass.", ge=1, le=4096)
     gradient_accumulation_steps: int = _field(

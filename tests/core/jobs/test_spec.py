@@ -68,6 +68,7 @@ CHOICES = {
     "use_rslora",
     "use_dora",
     "packing",
+    "overlong_rows",
     "task",
     "method",
     "lr_scheduler_type",

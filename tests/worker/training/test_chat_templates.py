@@ -1,0 +1,131 @@
+"""Which tokens are learned under the chat templates of published models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tokenizers import processors
+from transformers import AddedToken
+
+from tests.worker.tiny import make_model, make_tokenizer
+from worker.inference.generate import _encode_prompt, stop_token_ids
+from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch, encode_turns
+
+pytestmark = pytest.mark.model
+
+TEMPLATES = Path(__file__).parents[2] / "fixtures" / "chat_templates"
+
+
+class Family(NamedTuple):
+    """A model's special tokens. end: what the template puts behind an answer. bos: what it puts first, if anything."""
+
+    end: str
+    eos: str
+    pad: str
+    bos: str | None
+    others: tuple[str, ...] = ()
+    before: str = ""  # what the template puts before an answer without reasoning, which generation must bring forth
+    system: bool = True
+    split: bool = False  # earlier answers are rendered differently once another turn follows
+
+
+_HEADER = ("<|start_header_id|>", "<|end_header_id|>")
+FAMILIES = {
+    "llama-3": Family("<|eot_id|>", "<|end_of_text|>", "<|end_of_text|>", "<|begin_of_text|>", _HEADER),
+    "llama-3.2": Family("<|eot_id|>", "<|eot_id|>", "<|eot_id|>", "<|begin_of_text|>", _HEADER),
+    "qwen2.5": Family("<|im_end|>", "<|im_end|>", "<|endoftext|>", None),
+    "qwen3": Family("<|im_end|>", "<|im_end|>", "<|endoftext|>", None, before="<think>\n\n</think>\n\n", split=True),
+    "mistral-v0.3": Family("</s>", "</s>", "</s>", "<s>", ("[INST]", "[/INST]"), before=" "),
+    "gemma-2": Family("<end_of_turn>", "<eos>", "<pad>", "<bos>", ("<start_of_turn>",), system=False),
+    "phi-3": Family(
+        "<|end|>\n<|endoftext|>",
+        "<|endoftext|>",
+        "<|endoftext|>",
+        None,
+        ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>"),
+        split=True,
+    ),
+    "phi-4": Family("<|im_end|>", "<|im_end|>", "<|endoftext|>", None, ("<|im_sep|>",)),
+    "chatml": Family("<|im_end|>", "<|im_end|>", "<|im_end|>", None),
+    "smollm2": Family("<|im_end|>", "<|im_end|>", "<|im_end|>", None),
+}
+SYSTEM = {"role": "system", "content": "Be kind."}
+ONE = [{"role": "user", "content": "What is box 1?"}, {"role": "assistant", "content": "Box 1 is red."}]
+TWO = [*ONE, {"role": "user", "content": "And box 2?"}, {"role": "assistant", "content": "Box 2 is blue."}]
+
+
+def family_tokenizer(name: str) -> Any:
+    """The tiny byte-level tokenizer with a family's template and special tokens, which adds a BOS if left to itself."""
+    family = FAMILIES[name]
+    tokenizer = make_tokenizer(chat_template=(TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n"))
+    marks = {family.eos, family.pad, family.bos, *family.others} | ({family.end} - {"<|end|>\n<|endoftext|>"})
+    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in sorted(filter(None, marks))])
+    tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token = family.eos, family.pad, family.bos
+    if family.bos:
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{family.bos} $A", special_tokens=[(family.bos, tokenizer.bos_token_id)]
+        )
+    return tokenizer
+
+
+def learned(tokenizer: Any, row: EncodedRow) -> str:
+    return str(tokenizer.decode([label for label in row.labels if label != IGNORED_LABEL]))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("system", [False, True])
+def test_single_answer_is_learned_with_its_end_of_turn(name: str, system: bool) -> None:
+    family, tokenizer = FAMILIES[name], family_tokenizer(name)
+    if system and not family.system:
+        with pytest.raises(TemplateMismatch, match="System role not supported"):
+            encode_turns(tokenizer, [SYSTEM, *ONE], 1000)
+        return
+    (row,) = encode_turns(tokenizer, [SYSTEM, *ONE] if system else ONE, 1000)
+    assert learned(tokenizer, row) == f"{family.before}Box 1 is red.{family.end}"
+    assert ("Be kind." in tokenizer.decode(row.input_ids)) == system
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_answer_of_a_conversation_is_learned_once(name: str) -> None:
+    family, tokenizer = FAMILIES[name], family_tokenizer(name)
+    rows = encode_turns(tokenizer, TWO, 1000)
+    answers = [f"{family.before}Box {text}.{family.end}" for text in ("1 is red", "2 is blue")]
+    assert [learned(tokenizer, row) for row in rows] == (answers if family.split else ["".join(answers)])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ids_are_those_of_the_rendering_to_its_end_of_turn(name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    row = encode_turns(tokenizer, TWO, 1000)[-1]
+    assert tokenizer.decode(row.input_ids) == tokenizer.apply_chat_template(TWO, tokenize=False)
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.bos])
+def test_bos_comes_exactly_once_in_training_and_generation(name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id, "the tokenizer would add one of its own"
+    (row,), prompt = encode_turns(tokenizer, ONE, 1000), _encode_prompt(tokenizer, ONE[:1])[0].tolist()
+    assert row.input_ids.count(tokenizer.bos_token_id) == prompt.count(tokenizer.bos_token_id) == 1
+    assert row.input_ids[: len(prompt)] == prompt
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_generation_stops_at_the_token_that_was_learned(name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    (row,) = encode_turns(tokenizer, ONE, 1000)
+    last = [label for label in row.labels if label != IGNORED_LABEL][-1]
+    assert last in stop_token_ids(make_model(tokenizer), tokenizer)
+    assert row.labels.count(tokenizer.eos_token_id) == FAMILIES[name].end.count(tokenizer.eos_token)
+
+
+def test_reasoning_is_learned_in_each_answer_and_left_out_of_history() -> None:
+    tokenizer = family_tokenizer("qwen3")
+    chat = [dict(turn) for turn in TWO]
+    chat[1]["content"] = "<think>\nfirst thought\n</think>\n\nBox 1 is red."
+    chat[3]["content"] = "<think>\nsecond thought\n</think>\n\nBox 2 is blue."
+    first, second = encode_turns(tokenizer, chat, 1000)
+    assert learned(tokenizer, first) == chat[1]["content"] + "<|im_end|>"
+    assert learned(tokenizer, second) == chat[3]["content"] + "<|im_end|>"
+    assert "first thought" not in tokenizer.decode(second.input_ids)

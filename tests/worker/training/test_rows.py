@@ -1,0 +1,65 @@
+"""What becomes of a job's rows: split, cut, left out, counted."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.errors import DatasetFormatError
+from app.core.jobs.spec import TrainingSpec
+from tests.worker.tiny import ROWS, make_context, make_tokenizer, read_records, train_payload, write_rows
+from worker.context import JobContext
+from worker.training.rows import EncodedRows, load_rows
+
+pytestmark = pytest.mark.model
+
+LONG = [{"role": "user", "content": "Box 1?"}, {"role": "assistant", "content": "Box 1 is red. " * 20}]
+TWO_TURNS = [*ROWS[0], *ROWS[1]]
+REWRITING = (
+    "{% for m in messages %}{{ m['role'] }}:{{ m['content'] if loop.last or m['role'] == 'user' else 'gone' }}"
+    "<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+def load(folder: Path, rows: list[Any], *, template: str | None = None, **spec: Any) -> tuple[EncodedRows, JobContext]:
+    payload = train_payload(folder, write_rows(folder / "rows.jsonl", rows), **{"eval_fraction": 0, **spec})
+    context = make_context(folder / "job", "train", payload)
+    tokenizer = make_tokenizer(chat_template=template) if template else make_tokenizer()
+    return load_rows(context, tokenizer, TrainingSpec.model_validate(payload["spec"])), context
+
+
+@pytest.mark.parametrize(("choice", "trained", "dropped", "truncated"), [("truncate", 3, 0, 1), ("drop", 2, 1, 0)])
+def test_overlong_rows_are_cut_or_left_out_and_counted(
+    tmp_path: Path, choice: str, trained: int, dropped: int, truncated: int
+) -> None:
+    rows, _ = load(tmp_path, [ROWS[0], LONG, ROWS[1]], max_length=100, overlong_rows=choice)
+    assert (len(rows.train), rows.dropped, rows.truncated) == (trained, dropped, truncated)
+    assert all(len(row.input_ids) <= 100 for row in rows.train)
+
+
+def test_rewritten_history_makes_a_sequence_for_each_answer_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker.training.rows")
+    rows, _ = load(tmp_path, [ROWS[0], TWO_TURNS], template=REWRITING)
+    assert (len(rows.train), rows.split) == (3, 1)
+    assert "rewrites earlier turns: 1 rows became one sequence for each answer" in caplog.text
+
+
+def test_row_whose_answer_cannot_be_told_from_its_prompt_is_refused_by_number(tmp_path: Path) -> None:
+    template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    with pytest.raises(DatasetFormatError, match="row 1 cannot be used with this model: the chat template renders"):
+        load(tmp_path, [ROWS[0]], template=template)
+
+
+def test_nothing_to_learn_in_any_row_fails_naming_the_rows(tmp_path: Path) -> None:
+    with pytest.raises(DatasetFormatError, match="of rows 1 to 2 of boxes, none to train on keeps a token to learn"):
+        load(tmp_path, ROWS[:2], max_length=8)
+
+
+def test_tokenizing_reports_no_optimizer_steps(tmp_path: Path) -> None:
+    _, context = load(tmp_path, ROWS)
+    assert not [record for record in read_records(context) if record.kind == "progress"]
