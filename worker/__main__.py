@@ -17,8 +17,11 @@ from worker.loop import build_worker, lock_data_folder
 
 logger = logging.getLogger("worker")
 
+OF_DASHBOARD_FLAG = "--of-dashboard"  # `loradeck serve` started it
+
+EXIT_FAILED = 1
 EXIT_INVALID = 2
-EXIT_ALREADY_RUNNING = 3
+EXIT_ALREADY_RUNNING = 3  # said to the dashboard alone; for people it is a failure like any other
 
 
 def main() -> int:
@@ -30,14 +33,20 @@ def main() -> int:
         work(settings)
     except AppError as error:
         logger.error("%s %s", error.message, error.advice or "")
-        return EXIT_ALREADY_RUNNING if isinstance(error, WorkerAlreadyRunning) else EXIT_INVALID
+        return _exit_code(error)
     return 0
+
+
+def _exit_code(error: AppError) -> int:
+    if not isinstance(error, WorkerAlreadyRunning):
+        return EXIT_INVALID
+    return EXIT_ALREADY_RUNNING if OF_DASHBOARD_FLAG in sys.argv else EXIT_FAILED
 
 
 def work(settings: Settings) -> None:
     """Hold the data folder's lock and work until a signal. Raises: WorkerAlreadyRunning, DatabaseTooNew."""
     folder = DataFolder(settings.home).create()
-    with lock_data_folder(folder):
+    with lock_data_folder(folder, of_dashboard=OF_DASHBOARD_FLAG in sys.argv):
         database = Database(settings.effective_database_url)
         database.migrate(folder.backups)
         register_demo(database, folder)

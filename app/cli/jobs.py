@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +42,12 @@ def list_all(
     json: AsJson = False,
 ) -> None:
     """Jobs, newest first."""
-    jobs = Client().get("/jobs", status=status, page=page, size=size)["jobs"]
+    found = Client().get("/jobs", status=status, page=page, size=size)
+    jobs = found["jobs"]
     print_json(jobs) if json else print_table(jobs, ["id", "name", "kind", "status", "phase", "step", "max_steps"])
+    if len(jobs) < found["total"]:
+        message = f"{len(jobs)} of {found['total']} jobs, page {page} of {found['pages']}; see --page and --size."
+        print(message, file=sys.stderr)
 
 
 @app.command("show")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from app.core.errors import AppError, InvalidInput
 
@@ -23,10 +24,9 @@ def print_json(value: Any) -> None:
 
 
 def print_fields(value: Mapping[str, Any], fields: Iterable[str]) -> None:
-    """`name: value` lines of what is there."""
-    for field in fields:
-        if value.get(field) not in (None, {}, []):
-            print(f"{field}: {value[field]}")
+    """`name: value` lines of what is there; what is nested stands below its name, as YAML."""
+    there = {field: value[field] for field in fields if value.get(field) not in (None, {}, [])}
+    print(yaml.safe_dump(there, sort_keys=False, allow_unicode=True), end="")
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], fields: list[str]) -> None:

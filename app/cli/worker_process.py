@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
+
+from app.core.paths import OF_DASHBOARD
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +28,7 @@ class WorkerProcess:
     def __init__(self, lock: Path) -> None:
         self._lock = lock  # held by whichever worker serves the data folder
         self._stopping = threading.Event()
+        self._spawning = threading.Lock()  # no worker is started once the dashboard stops
         self._process = self._spawn()
         self._thread = threading.Thread(target=self._keep, name="worker process", daemon=True)
 
@@ -30,7 +37,8 @@ class WorkerProcess:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._stopping.set()
+        with self._spawning:
+            self._stopping.set()
         self._process.terminate()
         try:
             self._process.wait(timeout=_EXIT_SECONDS)
@@ -38,16 +46,63 @@ class WorkerProcess:
             logger.warning("the worker did not end in %.0f s; killing it", _EXIT_SECONDS)
             self._process.kill()
         self._thread.join()
+        self._end_other()
 
     def _keep(self) -> None:
         while True:
             code = self._process.wait()
             if code == EXIT_ALREADY_RUNNING:
-                logger.warning("another worker serves this data folder; this dashboard uses it while it lives")
-            if self._wait_for_turn():
+                self._explain_other()
+            if self._wait_for_turn() or not self._start_again(code):
                 return
+
+    def _start_again(self, code: int) -> bool:
+        """Whether the dashboard still wants a worker, and so has a new one."""
+        with self._spawning:
+            if self._stopping.is_set():
+                return False
             logger.error("there is no worker (the last one ended with code %s); starting one", code)
             self._process = self._spawn()
+        return True
+
+    def _explain_other(self) -> None:
+        other = self._read_other()
+        if other is None:
+            return
+        pid, of_dashboard = other
+        fate = "it was left by an earlier one, and ends with this one" if of_dashboard else "it goes on after this one"
+        logger.warning("a worker (pid %d) serves this data folder already; this dashboard uses it: %s", pid, fate)
+
+    def _end_other(self) -> None:
+        """End a worker that an earlier, killed dashboard left behind; one that was started alone goes on."""
+        other = self._read_other()
+        if other is None:
+            return
+        pid, of_dashboard = other
+        if not of_dashboard:
+            logger.warning("the worker that was started alone (pid %d) goes on; `kill %d` ends it", pid, pid)
+            return
+        logger.warning("ending the worker that an earlier dashboard left behind (pid %d)", pid)
+        for number, seconds in ((signal.SIGTERM, _EXIT_SECONDS), (signal.SIGKILL, _EXIT_SECONDS)):
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, number)
+            if self._wait_until_free(seconds):
+                return
+
+    def _wait_until_free(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self._is_held():
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _read_other(self) -> tuple[int, bool] | None:
+        """Pid of the worker that holds the lock, and whether a dashboard started it; None where there is none."""
+        if not self._is_held():
+            return None
+        lines = self._lock.read_text(encoding="utf-8").splitlines()
+        return (int(lines[0]), OF_DASHBOARD in lines[1:]) if lines else None
 
     def _wait_for_turn(self) -> bool:
         """Wait a little, and for as long as another worker lives. Returns whether the dashboard stops meanwhile."""
@@ -66,4 +121,4 @@ class WorkerProcess:
 
     @staticmethod
     def _spawn() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "worker"], start_new_session=True)
+        return subprocess.Popen([sys.executable, "-m", "worker", "--of-dashboard"], start_new_session=True)

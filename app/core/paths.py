@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+OF_DASHBOARD = "of a dashboard"  # in worker.lock: the worker was started by `loradeck serve`
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app.core.artifacts.store import META, record
 from app.core.database import Database
@@ -406,3 +407,17 @@ def test_events_of_what_can_say_nothing_more_end(loradeck: Command, submitted: S
     everything = loradeck("events", "--job", submitted["id"]).out.splitlines()
     behind = loradeck("events", "--job", submitted["id"], "--after", json.loads(everything[-1])["id"])
     assert (behind.code, behind.out) == (0, "")
+
+
+def test_a_list_that_is_cut_says_so_beside_its_output(loradeck: Command, submitted: dict[str, Any], spec: Path) -> None:
+    assert loradeck("jobs", "submit", spec).code == 0  # so that there are two
+    cut = loradeck("jobs", "list", "--size", 1, "--json")
+    whole = loradeck("jobs", "list", "--size", 500, "--json")
+    assert len(cut.json) == 1
+    assert f"1 of {len(whole.json)} jobs" in cut.err
+    assert "jobs, page" not in whole.err
+
+
+def test_a_shown_job_reads_as_yaml(loradeck: Command, submitted: dict[str, Any]) -> None:
+    shown = yaml.safe_load(loradeck("jobs", "show", submitted["id"]).out)
+    assert (shown["id"], shown["name"]) == (submitted["id"], submitted["name"])
