@@ -60,7 +60,8 @@ def family_tokenizer(name: str) -> Any:
     """The tiny byte-level tokenizer with a family's template and special tokens, which adds a BOS if left to itself."""
     family = FAMILIES[name]
     tokenizer = make_tokenizer(chat_template=(TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n"))
-    marks = {family.eos, family.pad, family.bos, *family.others} | ({family.end} - {"<|end|>\n<|endoftext|>"})
+    ends = set() if name == "phi-3" else {family.end}  # whose end is two tokens, both named elsewhere
+    marks = {family.eos, family.pad, family.bos, *family.others} | ends
     tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in sorted(filter(None, marks))])
     tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token = family.eos, family.pad, family.bos
     if family.bos:
