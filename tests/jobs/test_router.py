@@ -213,14 +213,21 @@ def test_job_that_waits_again_after_a_loss_shows_no_old_progress(
 
 
 @pytest.mark.parametrize(
-    ("base", "asked", "reason"),
+    ("base", "tokens", "stop_reason", "shown"),
     [
-        (False, "Answer of the tuned model", "the model ended its answer"),
-        (True, "Answer of the base model", "there was no room for more"),
+        (False, 4, "eos", ["Answer of the tuned model", "the model ended its answer"]),
+        (True, 10, "length", ["Answer of the base model", "the limit of tokens was reached"]),
+        (True, 4, "length", ["the context of the model was full"]),
     ],
 )
 def test_playground_job_shows_what_was_asked_of_which_model_and_the_answer(
-    client: TestClient, database: Database, make_job: MakeJob, base: bool, asked: str, reason: str
+    client: TestClient,
+    database: Database,
+    make_job: MakeJob,
+    base: bool,
+    tokens: int,
+    stop_reason: str,
+    shown: list[str],
 ) -> None:
     source = advance(database, make_job("mine"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
     with database.write() as session:
@@ -232,13 +239,12 @@ def test_playground_job_shows_what_was_asked_of_which_model_and_the_answer(
     assert "Why &lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;?" in page
     assert "4 of at most 10 tokens" in page
     assert "The answer appears here" in page
-    summary = {"text": f"So {EVIL}.", "tokens": 4, "stop_reason": "length" if base else "eos"}
+    summary = {"text": f"So {EVIL}.", "tokens": tokens, "stop_reason": stop_reason}
     advance(database, job, JobStatus.COMPLETED, summary=summary)
     page = client.get(f"/jobs/{job.id}").text
-    assert asked in page
     assert "So &lt;/script&gt;" in page
-    assert "4 of at most 10 tokens" in page
-    assert reason in page
+    assert f"{tokens} of at most 10 tokens" in page
+    assert all(text in page for text in shown)
     assert "<progress" not in page
     assert " %" not in page
 

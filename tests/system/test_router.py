@@ -55,7 +55,10 @@ def start(database: Database, job: Job) -> Job:
 
 def test_empty_dashboard_offers_one_button(client: TestClient, database: Database) -> None:
     beat(database)
-    assert 'action="/jobs/demo"' not in client.get("/").text
+    page = client.get("/").text
+    assert 'action="/jobs/demo"' not in page
+    assert "demo job" not in page
+    assert "Add a base model" in page
     with database.write() as session:
         session.add(BaseModel(name=DEMO_MODEL_NAME, status=ModelStatus.READY, created_at=0.0))
         session.add(
