@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlmodel import Session
 
@@ -54,6 +56,22 @@ def test_latest_values_are_of_the_highest_step(session: Session, job_id: int) ->
         put_metrics(session, job_id, step, 0.0, {"loss": loss})
     put_metrics(session, job_id, 5, 0.0, {"eval_loss": 0.7})
     assert latest_values(session, job_id) == {"loss": 0.9, "eval_loss": 0.7}
+
+
+def test_latest_values_cost_the_same_however_long_the_series_are(session: Session, job_id: int) -> None:
+    """Counted in SQLite's own instructions: ten times the rows, no more work."""
+    connection: Any = session.connection().connection.dbapi_connection
+    costs = []
+    for steps in (range(30), range(30, 300)):
+        for step in steps:
+            put_metrics(session, job_id, step, 0.0, {"loss": step / 2, "grad_norm": None})
+        ticks: list[int] = []
+        connection.set_progress_handler(lambda ticks=ticks: ticks.append(1), 1)
+        latest = latest_values(session, job_id)
+        connection.set_progress_handler(None, 0)
+        assert latest == {"loss": steps[-1] / 2, "grad_norm": None}
+        costs.append(len(ticks))
+    assert costs[1] <= 1.2 * costs[0]
 
 
 def _readings(session: Session, job_id: int, count: int) -> None:
