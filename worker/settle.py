@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from sqlmodel import Session
+from sqlalchemy import func
+from sqlmodel import Session, col, select
 
 from app.core.errors import AppError
 from app.core.jobs import queue
@@ -35,7 +36,7 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, dam
         "message": damage or _death(attempt.exit_code),
         "advice": "The last log lines are below. Submit the job again to try once more.",
     }
-    tail = {**error, "log_tail": _log_tail(folder, job)}
+    tail = {**error, "log_tail": _log_tail(session, folder, attempt)}
     return queue.advance(session, job, JobStatus.FAILED, error=tail, summary=summary)
 
 
@@ -50,12 +51,17 @@ def _take_model(session: Session, folder: DataFolder, job: Job) -> dict[str, Any
     return None
 
 
-def _log_tail(folder: DataFolder, job: Job) -> list[str]:
-    path = folder.job(job.key) / "train.log"
+def _log_tail(session: Session, folder: DataFolder, attempt: Attempt) -> list[str]:
+    """The last lines that this attempt wrote: it began where the one before it had been taken in to the end."""
+    path = folder.job(attempt.job_id) / "train.log"
     if not path.exists():
         return []
+    earlier = select(func.max(Attempt.log_offset)).where(
+        Attempt.job_id == attempt.job_id, col(Attempt.number) < attempt.number
+    )
+    start = session.exec(earlier).one() or 0
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        file.seek(max(start, path.stat().st_size - _TAIL_BYTES))
         return clean_lines(file.read())[-20:]
 
 

@@ -74,6 +74,8 @@ def write_nonsense(context: JobContext) -> int:
     context.spool.metrics(1, {"loss": 2.0})
     with open(context.assignment.spool, "ab") as spool:
         spool.write(b"00000000 {not a record}\n")
+        spool.flush()
+        print("behind the damage", flush=True)
     time.sleep(30)
     return 0
 

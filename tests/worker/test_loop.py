@@ -46,7 +46,7 @@ def test_job_is_run_to_its_end(scripted: ScriptedWorker, make_job: MakeJob) -> N
     job = make_job()
     scripted.run_until(ended(scripted, job))
     done = scripted.job(job)
-    assert (done.status, done.step, done.max_steps, done.phase) == (JobStatus.COMPLETED, 3, 3, "train")
+    assert (done.status, done.step, done.max_steps, done.phase) == (JobStatus.COMPLETED, 3, 3, None)
     assert done.summary == {"train_loss": 1.0}
     assert done.attempts == 1
     with scripted.database.read() as session:
@@ -134,6 +134,23 @@ def test_child_that_ignores_the_request_is_killed(scripted: ScriptedWorker, make
     assert identity.find() is None
 
 
+def test_last_words_are_of_the_attempt_that_died_alone(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("wait")
+    job = make_job()
+    log = scripted.folder.job(job.key) / "train.log"
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    log.write_text("of the first attempt\nhalf a line of it")
+    assert scripted.worker._supervisor is not None
+    scripted.worker._supervisor.interrupt(timeout_seconds=5)
+    scripted.worker._supervisor = None
+    scripted.follow("die")
+    scripted.run_until(ended(scripted, job))
+    died = scripted.job(job)
+    assert died.error is not None
+    assert died.error["log_tail"] == ["the last words"]
+    assert log.read_text().startswith("of the first attempt\nhalf a line of it")
+
+
 def test_damaged_spool_fails_the_job_and_keeps_what_was_before(scripted: ScriptedWorker, make_job: MakeJob) -> None:
     scripted.follow("nonsense")
     job = make_job()
@@ -141,6 +158,7 @@ def test_damaged_spool_fails_the_job_and_keeps_what_was_before(scripted: Scripte
     error = scripted.job(job).error
     assert error is not None
     assert "spool is damaged" in error["message"]
+    assert error["log_tail"] == ["behind the damage"]
     with scripted.database.read() as session:
         assert read_series(session, job.key) == {"loss": [(1, 2.0)]}
 

@@ -73,13 +73,10 @@ def advance(session: Session, job: Job, to: JobStatus, **fields: Any) -> Job:
     """
     if to not in TRANSITIONS[job.status]:
         raise Conflict(f"Job {job.id} is {job.status}; it cannot become {to}.")
-    if to in ENDED:
-        fields.setdefault("finished_at", time.time())
-        fields.setdefault("eta_seconds", None)
     moved = session.execute(
         update(Job)
         .where(col(Job.id) == job.id, col(Job.status) == job.status, col(Job.fence) == job.fence)
-        .values(status=to, **fields)
+        .values(status=to, **{**_left_behind(job, to), **fields})
     )
     if moved.rowcount != 1:  # type: ignore[attr-defined]
         raise Conflict(f"Job {job.id} has moved on since it was read as {job.status}.")
@@ -88,6 +85,17 @@ def advance(session: Session, job: Job, to: JobStatus, **fields: Any) -> Job:
     if to in ENDED:
         _settle(session, job)
     return job
+
+
+def _left_behind(job: Job, to: JobStatus) -> dict[str, Any]:
+    """What no longer holds once no process works on the job; only training counts steps that say something later."""
+    if to in ACTIVE:
+        return {}
+    idle: dict[str, Any] = {"phase": None, "eta_seconds": None}
+    if to in ENDED:
+        idle["finished_at"] = time.time()
+        idle |= {} if job.kind == JobKind.TRAIN else {"step": 0, "max_steps": None}
+    return idle
 
 
 def request_cancel(session: Session, job: Job, *, save: bool = False) -> Job:

@@ -213,12 +213,29 @@ def test_an_event_carries_what_the_page_shows(session: Session) -> None:
     }  # fmt: skip
 
 
-def test_an_ended_job_has_an_end_and_no_eta(session: Session) -> None:
+@pytest.mark.parametrize("end", sorted(ENDED))
+def test_an_ended_job_has_an_end_and_neither_phase_nor_eta(session: Session, end: JobStatus) -> None:
     job = _job_in(session, JobStatus.RUNNING)
-    session.execute(text("UPDATE job SET eta_seconds = 9"))
-    job = queue.advance(session, queue.get_job(session, job.key), JobStatus.COMPLETED)
-    assert job.eta_seconds is None
+    session.execute(text("UPDATE job SET eta_seconds = 9, phase = 'sample', step = 4, max_steps = 10"))
+    job = queue.advance(session, queue.get_job(session, job.key), end)
+    assert (job.eta_seconds, job.phase) == (None, None)
+    assert (job.step, job.max_steps) == (4, 10), "a training may end before its last step, and says at which"
     assert job.finished_at == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize("kind", sorted(set(JobKind) - {JobKind.TRAIN}))
+def test_progress_of_what_counts_no_training_steps_ends_with_its_job(session: Session, kind: JobKind) -> None:
+    job = queue.enqueue(session, Job(name="x", kind=kind, created_at=0))
+    for to in PATHS[JobStatus.RUNNING]:
+        job = queue.advance(session, job, to, step=51, max_steps=128)
+    job = queue.advance(session, job, JobStatus.COMPLETED)
+    assert (job.step, job.max_steps) == (0, None)
+
+
+def test_a_job_that_waits_again_is_in_no_phase(session: Session) -> None:
+    job = queue.advance(session, _job_in(session, JobStatus.STARTING), JobStatus.RUNNING, phase="train", eta_seconds=5)
+    job = queue.interrupt(session, job)
+    assert (job.status, job.phase, job.eta_seconds) == (JobStatus.QUEUED, None, None)
 
 
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.INTERRUPTED])
