@@ -91,7 +91,7 @@ def build_form(
         value = values.get(name, baseline)
         field = _build_field(name, info, (value, baseline), registered.get(name), errors)
         groups.setdefault(field.group, []).append(field)
-    elsewhere = [_sentence(fault) for fault in faults if fault.field not in TrainingSpec.model_fields]
+    elsewhere = [_placed(fault) for fault in faults if fault.field not in TrainingSpec.model_fields]
     changed = sum(field.changed for field in groups["advanced"])
     return JobForm(str(values.get(NAME, "")), preset, groups, elsewhere, changed)
 
@@ -185,6 +185,10 @@ def _parse_pairs(typed: str) -> Any:
     if not all(name.strip() for name, _, _ in pairs):
         return typed
     return {name.strip(): number.strip() for name, _, number in pairs}
+
+
+def _placed(fault: Fault) -> str:
+    return f"{fault.field}: {_sentence(fault)}" if fault.field else _sentence(fault)
 
 
 def _sentence(fault: Fault) -> str:

@@ -81,7 +81,7 @@ def test_every_fault_stands_beside_its_field_and_what_was_typed_stays() -> None:
 
 def test_fault_of_no_field_is_shown_above_the_form() -> None:
     form = build_form([], [], {}, [Fault("nonsense", "unknown field", "Known fields: r.")])
-    assert form.errors == ["unknown field. Known fields: r."]
+    assert form.errors == ["nonsense: unknown field. Known fields: r."]
 
 
 def test_a_value_that_is_not_registered_any_more_is_kept_and_advanced_changes_are_counted() -> None:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from app.core.errors import InvalidInput
 from app.core.jobs.spec_faults import combination_faults, describe_fault, is_expression
+from app.core.strict_yaml import load_yaml
 
 
 def _field(default: Any, group: str, label: str, help_text: str, **bounds: Any) -> Any:
@@ -188,7 +189,7 @@ def parse_yaml(text: str) -> TrainingSpec:
 def read_yaml(text: str) -> dict[str, Any]:
     """A job YAML's values, not yet validated. Raises: InvalidInput."""
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise InvalidInput(f"This is not valid YAML: {reason}", field="yaml") from None

@@ -35,6 +35,7 @@ def submit_values(
     except InvalidInput as error:
         faulty = {fault.field for fault in error.faults}
         known = {key: value for key, value in values.items() if key in TrainingSpec.model_fields and key not in faulty}
+        known |= {key: str(known[key]) for key in ("base_model", "dataset") if key in known}  # ids may be numbers
         rest = TrainingSpec.model_construct(**{"base_model": "", "dataset": "", **known})
         _, _, more = _find_references(session, rest, local_roots)
         raise InvalidInput([*error.faults, *(fault for fault in more if fault.field not in faulty)]) from None
@@ -139,8 +140,9 @@ def _target_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     if not spec.target_modules:
         return [Fault("target_modules", "is empty; name modules, or all-linear")]
     if not model.linear_modules and model.status != ModelStatus.READY:
-        message = f"cannot be checked: {model.name} is still being imported, and its modules are not known yet"
-        return [Fault("target_modules", message, advice="Use all-linear, or submit again once the import is done.")]
+        message = f"cannot be checked: the modules of {model.name} are not known before it is imported"
+        advice = "Use all-linear; or add the model first (`loradeck models add`), and submit once its import is done."
+        return [Fault("target_modules", message, advice)]
     unknown = [name for name in spec.target_modules if name not in model.linear_modules]
     known = ", ".join(model.linear_modules)
     return [Fault("target_modules", f"unknown {', '.join(unknown)}; {model.name} has: {known}")] if unknown else []

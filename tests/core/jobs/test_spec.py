@@ -258,3 +258,9 @@ def test_fields_that_go_together_are_taken() -> None:
         {"early_stopping_patience": 2},
     ):
         assert parse_spec({**NEEDED, **values})
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
+    with pytest.raises(InvalidInput, match="'r' stands twice") as caught:
+        parse_yaml("base_model: m\ndataset: d\nr: 8\nr: 16\n")
+    assert "line 4" in caught.value.message

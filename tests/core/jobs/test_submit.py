@@ -70,6 +70,17 @@ def test_model_and_dataset_are_also_found_by_id(database: Database, registered: 
     assert (job.base_model_id, job.dataset_id) == (model.id, dataset.id)
 
 
+def test_ids_as_numbers_beside_another_fault_are_looked_up(database: Database, registered: Registered) -> None:
+    model, dataset = registered
+    values = {"base_model": model.id, "dataset": 999, "r": 0}
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        submit_values(session, values)
+    assert {fault.field for fault in caught.value.faults} == {"r", "dataset"}
+    with pytest.raises(InvalidInput) as caught, database.write() as session:
+        submit_values(session, {"base_model": 999, "dataset": dataset.id, "lora_alpha": 0})
+    assert {fault.field for fault in caught.value.faults} == {"lora_alpha", "base_model"}
+
+
 def test_unknown_model_and_dataset_are_named_together(database: Database, registered: Registered) -> None:
     faults = _refused(database, base_model="gone", dataset="lost")
     assert faults == {
@@ -107,7 +118,7 @@ def test_a_model_that_is_being_imported_can_be_queued_on(database: Database, reg
     with database.write() as session:
         session.add(BaseModel(name="coming", created_at=0))
     message, _ = _refused(database, base_model="coming", target_modules=["anything"])["target_modules"]
-    assert "still being imported" in message, "modules that cannot be checked yet are not queued unchecked"
+    assert "not known before it is imported" in message, "modules that cannot be checked yet are not queued unchecked"
     assert _submit(database, base_model="coming").status == JobStatus.QUEUED
 
 
