@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 15.0
+_LONGEST_PAUSE_SECONDS = 5.0  # between tries, while reading new events fails
 _BACKLOG_PAGE = 500
 _QUEUE_LIMIT = 2000  # events that a slow reader may be behind; beyond, it reconnects and reads the log
 
@@ -108,16 +109,32 @@ class EventTailer:
                 yield event
 
     async def _run(self) -> None:
+        """Until told to stop: what fails is tried again, else every stream would fall silent without a word."""
+        pause = POLL_SECONDS
         while not self._stopping.is_set():
             try:
-                events = await run_in_threadpool(self._read, self._last, None)
+                more = await self._advance()
+                pause = POLL_SECONDS
             except OperationalError as error:  # locked: the next round reads what this one could not
                 logger.warning("the event log did not answer: %s", error)
-                events = []
-            for event in events:
-                self._deliver(event)
-            if len(events) < _BACKLOG_PAGE:
-                await asyncio.sleep(POLL_SECONDS)
+                more = False
+            except Exception:
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                logger.exception("new events could not be read; trying again in %.1f s", pause)
+                more = False
+            if not more:
+                await self._sleep(pause)
+
+    async def _advance(self) -> bool:
+        """Deliver what is new. Returns whether there may be more."""
+        events = await run_in_threadpool(self._read, self._last, None)
+        for event in events:
+            self._deliver(event)
+        return len(events) >= _BACKLOG_PAGE
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     def _deliver(self, event: Event) -> None:
         self._last = event.id or self._last

@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from sqlmodel import Session
 
 from app.core.database import Database
 from app.core.events import log
+from app.core.events.models import Event
 from app.core.events.types import EventKind
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind, JobStatus
@@ -158,6 +161,31 @@ def test_an_idle_stream_beats(server: Served, monkeypatch: pytest.MonkeyPatch) -
     with open_stream(server) as messages:
         beats = [next(messages) for _ in range(4)]
     assert [(beat.event, beat.id, beat.data) for beat in beats] == [("heartbeat", None, {})] * 4
+
+
+def test_a_failure_while_reading_is_logged_and_costs_no_stream_an_event(
+    server: Served,
+    start: int,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures: list[int] = []
+    read_after = log.read_after
+
+    def fail(session: Session, after: int, **options: Any) -> Sequence[Event]:
+        if len(failures) < 3:
+            failures.append(after)
+            raise ValueError("a row that cannot be read")
+        return read_after(session, after, **options)
+
+    with open_stream(server) as messages:
+        assert next(messages).event == "heartbeat"
+        monkeypatch.setattr(log, "read_after", fail)
+        _append(database, 1)
+        assert ids(take(messages, 1)) == [start + 1]
+    assert failures == [start] * 3
+    assert "a row that cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("query", ["after=-1", "after=x", f"after={2**63}", "job=0", f"job={2**63}", "job=x"])
