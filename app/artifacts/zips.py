@@ -31,7 +31,8 @@ def zip_response(folder: DataFolder, job: Job, artifact: Artifact) -> StreamingR
 
 def _build_zip(root: Path, artifact: Artifact, name: str) -> ZipStream:
     stream = ZipStream(compress_type=ZIP_STORED, sized=True)
-    for relative in [*(file["path"] for file in artifact.files), META]:
+    listed = (file["path"] for file in artifact.files)
+    for relative in dict.fromkeys([*listed, META]):  # artifacts of earlier versions do not list their meta.json
         path = root / relative
         if path.resolve() != root.resolve() / relative or not path.is_file():  # no link on the way, no way out
             raise Conflict(f"{relative} of this {artifact.kind} is missing from the data folder.")

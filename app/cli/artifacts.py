@@ -43,9 +43,9 @@ def download(
     with client.stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response:
         _save(response, output)
     of_kind = [a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind and step in (None, a["step"])]
-    known = {name: of_kind[0][name] for name in ("files", "verified")}
-    result = {"kind": kind, "path": str(output), "bytes": output.stat().st_size, **known}
-    print_json(result) if json else print(f"{output}: {result['bytes']:,} bytes")
+    known = {name: of_kind[0][name] for name in ("kind", "bytes", "files", "verified")}
+    result = {**known, "path": str(output), "zip_bytes": output.stat().st_size}
+    print_json(result) if json else print(f"{output}: {result['zip_bytes']:,} bytes")
 
 
 def _save(response: httpx.Response, output: Path) -> None:

@@ -50,12 +50,13 @@ def produce(database: Database, folder: DataFolder, job: Job) -> Produce:
 
 def test_artifacts_are_listed_with_their_hashes(client: TestClient, job: Job, produce: Produce) -> None:
     assert client.get(f"/api/v1/jobs/{job.id}/artifacts").json() == []
-    produce(step=9)
+    target = produce(step=9)
     (artifact,) = client.get(f"/api/v1/jobs/{job.id}/artifacts").json()
     assert (artifact["kind"], artifact["step"], artifact["verified"]) == ("adapter", 9, None)
-    assert artifact["bytes"] == sum(map(len, CONTENT.values()))
-    assert {file["path"]: file["sha256"] for file in artifact["files"]} == {
-        name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()
+    assert artifact["bytes"] == sum(file["bytes"] for file in artifact["files"])
+    assert {file["path"]: (file["bytes"], file["sha256"]) for file in artifact["files"]} == {
+        name: (len(content), hashlib.sha256(content).hexdigest())
+        for name, content in {**CONTENT, META: (target / META).read_bytes()}.items()
     }
 
 
@@ -69,10 +70,12 @@ def test_a_download_is_a_whole_zip_of_known_length(client: TestClient, job: Job,
     assert int(response.headers["content-length"]) == len(response.content)
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         assert archive.testzip() is None
-        assert set(archive.namelist()) == {f"{name}/{path}" for path in [*CONTENT, META]}
+        assert sorted(archive.namelist()) == sorted(f"{name}/{path}" for path in [*CONTENT, META])
         for path, content in CONTENT.items():
             assert archive.read(f"{name}/{path}") == content
         assert json.loads(archive.read(f"{name}/{META}"))["kind"] == "adapter"
+        (artifact,) = client.get(f"/api/v1/jobs/{job.id}/artifacts").json()
+        assert artifact["bytes"] == sum(file.file_size for file in archive.infolist())
 
 
 def test_a_checkpoint_is_asked_for_by_step(client: TestClient, job: Job, produce: Produce, refused: Shown) -> None:

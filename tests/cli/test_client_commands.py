@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+import yaml
 
 from app.core.artifacts.store import META, record
 from app.core.database import Database
@@ -133,7 +134,7 @@ def test_a_job_is_submitted_shown_and_listed(loradeck: Command, submitted: Submi
 )
 def test_an_impossible_spec_names_every_field(loradeck: Command, spec: Path, text: str, fields: list[str]) -> None:
     before = loradeck("jobs", "list", "--json").json
-    spec.write_text(f"base_model: tiny\ndataset: small\n{text}\n")
+    spec.write_text(yaml.safe_dump({"base_model": "tiny", "dataset": "small", **yaml.safe_load(text)}))
     refused = loradeck("jobs", "submit", spec, "--json")
     assert (refused.code, set(refused.json)) == (2, {"error"})
     for field in fields:
@@ -278,14 +279,14 @@ def with_adapter(database: Database, submitted: Submitted, server: Served) -> Su
 def test_artifacts_are_listed_and_downloaded_whole(loradeck: Command, with_adapter: Submitted, tmp_path: Path) -> None:
     (artifact,) = loradeck("artifacts", "list", with_adapter["id"], "--json").json
     assert artifact.keys() >= {"kind", "bytes", "files", "verified"}
-    assert (artifact["kind"], artifact["bytes"]) == ("adapter", 2)
+    assert (artifact["kind"], artifact["bytes"]) == ("adapter", sum(file["bytes"] for file in artifact["files"]))
     target = tmp_path / "adapter.zip"
     saved = loradeck("artifacts", "download", with_adapter["id"], "adapter", "-o", target, "--json")
-    known = {name: artifact[name] for name in ("files", "verified")}
-    assert saved.json == {"kind": "adapter", "path": str(target), "bytes": target.stat().st_size, **known}
+    known = {name: artifact[name] for name in ("kind", "bytes", "files", "verified")}
+    assert saved.json == {**known, "path": str(target), "zip_bytes": target.stat().st_size}
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
-        assert len(archive.namelist()) == 2
+        assert sum(file.file_size for file in archive.infolist()) == artifact["bytes"]
     assert [path.name for path in tmp_path.glob("adapter*")] == ["adapter.zip"]
 
 

@@ -87,8 +87,8 @@ def test_artifact_is_recorded_with_its_files(database: Database, folder: DataFol
     ingest.run()
     with database.read() as session:
         artifacts = session.exec(select(Artifact)).all()
-    assert [(a.kind, a.path, a.step, a.bytes, a.verified) for a in artifacts] == [("adapter", "adapter", 7, 4, None)]
-    assert artifacts[0].files == [{"path": "weights", "bytes": 4, "sha256": "x"}]
+    assert [(a.kind, a.path, a.step, a.verified) for a in artifacts] == [("adapter", "adapter", 7, None)]
+    assert artifacts[0].files[0] == {"path": "weights", "bytes": 4, "sha256": "x"}
 
 
 def test_log_lines_wait_until_they_are_whole(database: Database, claimed: Claimed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -20,9 +21,13 @@ META = "meta.json"
 
 
 def read_files(folder: Path) -> list[dict[str, Any]]:
-    """[{path, bytes, sha256}] of a finished folder, from its `meta.json`. Raises: OSError, KeyError, ValueError."""
-    files: list[dict[str, Any]] = json.loads((folder / META).read_text(encoding="utf-8"))["files"]
-    return files
+    """[{path, bytes, sha256}] of a finished folder: what its `meta.json` lists, and that file itself.
+
+    Raises: OSError, KeyError, ValueError.
+    """
+    content = (folder / META).read_bytes()
+    files: list[dict[str, Any]] = json.loads(content)["files"]
+    return [*files, {"path": META, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}]
 
 
 def record(session: Session, folder: DataFolder, job_id: int, step: int | None, data: dict[str, Any]) -> Artifact:

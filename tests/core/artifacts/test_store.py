@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from typing import Any
@@ -38,7 +39,11 @@ def test_sizes_and_hashes_come_from_the_folder(session: Session, folder: DataFol
     _announce(session, folder, job, "adapter", "adapter", 7)
     (artifact,) = list_artifacts(session, job)
     assert (artifact.kind, artifact.path, artifact.step) == ("adapter", "adapter", 7)
-    assert (artifact.bytes, artifact.files, artifact.verified, artifact.certificate) == (12, FILES, None, None)
+    content = (folder.job(job.key) / "adapter" / META).read_bytes()
+    meta = {"path": META, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert artifact.files == [*FILES, meta]
+    assert artifact.bytes == 5 + 7 + len(content)
+    assert (artifact.verified, artifact.certificate) == (None, None)
 
 
 @pytest.mark.parametrize("passed", [True, False])
