@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-import yaml
 
 from app.core.artifacts.store import META, record
 from app.core.database import Database
