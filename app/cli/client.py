@@ -84,9 +84,9 @@ class Client:
 
 
 def _find_server(settings: Settings) -> tuple[str, str]:
-    """Raises: NotRunning."""
+    """Raises: NotRunning, InvalidInput."""
     if settings.url is not None:
-        return settings.url.rstrip("/"), settings.token or ""
+        return _check_elsewhere(settings.url.strip(), settings.token)
     path = DataFolder(settings.home).server_json
     if not path.is_file():
         raise NotRunning(
@@ -95,6 +95,29 @@ def _find_server(settings: Settings) -> tuple[str, str]:
         )
     server = json.loads(path.read_text(encoding="utf-8"))
     return server["url"], server["token"]
+
+
+def _check_elsewhere(url: str, token: str | None) -> tuple[str, str]:
+    """Address and token of a dashboard elsewhere, as they were set. Raises: InvalidInput with every fault."""
+    faults = []
+    if not _is_address(url):
+        advice = "Write it as http://box.lan:8000, or unset it to use the dashboard of this machine's data folder."
+        faults.append(Fault("LORADECK_URL", f"{url!r} is not the address of a dashboard", advice))
+    if not token or not token.isascii() or not token.isprintable():
+        wrong = "is not a token: it holds characters that no token has" if token else "is missing or empty"
+        advice = "A dashboard's token is in server.json in its data folder; LORADECK_URL needs it too."
+        faults.append(Fault("LORADECK_TOKEN", wrong, advice))
+    if faults or token is None:
+        raise InvalidInput(faults)
+    return url.rstrip("/"), token
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and not parsed.query and not parsed.fragment
 
 
 def _present(params: dict[str, Any]) -> dict[str, Any]:

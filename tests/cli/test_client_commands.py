@@ -383,6 +383,35 @@ def test_a_dashboard_elsewhere_is_asked_by_url_and_token(
     assert "This needs the API token." in refused.err
 
 
+@pytest.mark.parametrize(
+    ("url", "token", "fields"),
+    [
+        ("", "x", ["URL"]),
+        ("box.lan:8000", "x", ["URL"]),
+        ("http//box.lan", "x", ["URL"]),
+        ("http://", "x", ["URL"]),
+        ("http://box.lan:port", "x", ["URL"]),
+        ("ftp://box.lan", "x", ["URL"]),
+        ("http://box.lan/?x=1", "x", ["URL"]),
+        ("http://127.0.0.1:9", "", ["TOKEN"]),
+        ("http://127.0.0.1:9", None, ["TOKEN"]),
+        ("http://127.0.0.1:9", "to\nken", ["TOKEN"]),
+        ("http://127.0.0.1:9", "☃", ["TOKEN"]),
+        ("nowhere", "", ["URL", "TOKEN"]),
+    ],
+)
+def test_an_address_or_token_that_cannot_be_is_named(
+    loradeck: Command, monkeypatch: pytest.MonkeyPatch, url: str, token: str | None, fields: list[str]
+) -> None:
+    monkeypatch.setenv("LORADECK_URL", url)
+    if token is not None:
+        monkeypatch.setenv("LORADECK_TOKEN", token)
+    refused = loradeck("jobs", "list", "--json")
+    assert (refused.code, set(refused.json)) == (2, {"error"})
+    named = [line.split(": ")[1] for line in refused.err.splitlines() if line.startswith("error: ")]
+    assert named == [f"LORADECK_{field}" for field in fields]
+
+
 @pytest.mark.parametrize(("name", "value"), [("PORT", "many"), ("ALLOWED_HOSTS", "box.lan"), ("MAX_UPLOAD_BYTES", "0")])
 def test_a_setting_that_is_not_valid_is_named(
     loradeck: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str
