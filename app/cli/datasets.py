@@ -57,4 +57,8 @@ def preview(
     """Rows as they came."""
     params = {"first": row, "count": 1} if row else {}
     answer = Client().get(f"/datasets/{dataset}/rows", **params)
-    print_json(answer) if json else [print(f"{each['row']}: {each['raw']}") for each in answer["rows"]]
+    if json:
+        print_json(answer)
+        return
+    for each in answer["rows"]:
+        print_fields(each, ["row", "raw"])

@@ -17,7 +17,7 @@ from app.core.jobs.status import ENDED
 
 app = typer.Typer(help="Submit, watch and cancel jobs.", no_args_is_help=True)
 
-_FIELDS = ["id", "name", "kind", "status", "phase", "step", "max_steps", "eta_seconds", "error", "summary", "attempts"]
+_FIELDS = ["id", "name", "kind", "status", "phase", "step", "max_steps", "eta_seconds", "attempts", "error", "summary"]
 _POLL_SECONDS = 0.5
 
 
@@ -37,23 +37,26 @@ def submit(spec: Path, name: Annotated[str | None, typer.Option()] = None, *, js
 def list_all(
     status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     page: Annotated[int, typer.Option(min=1)] = 1,
-    size: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option("--limit", "--size", min=1, max=500, help="Jobs to show; a page of them.")] = 50,
     *,
     json: AsJson = False,
 ) -> None:
     """Jobs, newest first."""
-    found = Client().get("/jobs", status=status, page=page, size=size)
+    found = Client().get("/jobs", status=status, page=page, size=limit)
     jobs = found["jobs"]
     print_json(jobs) if json else print_table(jobs, ["id", "name", "kind", "status", "phase", "step", "max_steps"])
     if len(jobs) < found["total"]:
-        message = f"{len(jobs)} of {found['total']} jobs, page {page} of {found['pages']}; see --page and --size."
+        message = (
+            f"{len(jobs)} of {found['total']} jobs shown (page {page} of {found['pages']}); see --limit and --page."
+        )
         print(message, file=sys.stderr)
 
 
 @app.command("show")
 def show(job: int, *, json: AsJson = False) -> None:
     """One job."""
-    show_job(Client().get(f"/jobs/{job}"), json)
+    found = Client().get(f"/jobs/{job}")
+    print_json(found) if json else print_fields(found, [*_FIELDS, "spec"])
 
 
 @app.command("wait")

@@ -14,6 +14,7 @@ from app.core.errors import AppError, InvalidInput
 
 EXIT_FAILED = 1
 EXIT_INVALID = 2
+_NEVER_FOLD = 10**6  # characters: a line stays whole for who searches in it
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -26,18 +27,21 @@ def print_json(value: Any) -> None:
 def print_fields(value: Mapping[str, Any], fields: Iterable[str]) -> None:
     """`name: value` lines of what is there; what is nested stands below its name, as YAML."""
     there = {field: value[field] for field in fields if value.get(field) not in (None, {}, [])}
-    print(yaml.safe_dump(there, sort_keys=False, allow_unicode=True), end="")
+    print(yaml.safe_dump(there, sort_keys=False, allow_unicode=True, width=_NEVER_FOLD), end="")
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], fields: list[str]) -> None:
     """Columns as wide as they need to be."""
-    cells = [
-        fields,
-        *([str(row.get(field) if row.get(field) is not None else "-") for field in fields] for row in rows),
-    ]
+    cells = [fields, *([_cell(row.get(field)) for field in fields] for row in rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(fields))]
     for row in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def print_error(error: AppError) -> None:

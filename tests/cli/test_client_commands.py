@@ -44,6 +44,8 @@ def test_datasets(loradeck: Command, tmp_path: Path) -> None:
     assert [row["raw"]["completion"] for row in rows["rows"]] == ["A ☃", "A2"]
     (row,) = loradeck("datasets", "preview", added.json["id"], "--row", 2, "--json").json["rows"]
     assert (row["row"], row["raw"]) == (2, {"prompt": "Q2", "completion": "A2"})
+    shown = loradeck("datasets", "preview", "from the shell", "--row", 2).out
+    assert yaml.safe_load(shown) == {"row": 2, "raw": {"prompt": "Q2", "completion": "A2"}}
     assert "from the shell" in loradeck("datasets", "list").out
     again = loradeck("datasets", "add", path, "--name", "from the shell")
     assert (again.code, again.out) == (2, "")
@@ -279,6 +281,10 @@ def test_artifacts_are_listed_and_downloaded_whole(loradeck: Command, with_adapt
     (artifact,) = loradeck("artifacts", "list", with_adapter["id"], "--json").json
     assert artifact.keys() >= {"kind", "bytes", "files", "verified"}
     assert (artifact["kind"], artifact["bytes"]) == ("adapter", sum(file["bytes"] for file in artifact["files"]))
+    (names, values) = (line.split() for line in loradeck("artifacts", "list", with_adapter["id"]).out.splitlines())
+    assert dict(zip(names, values, strict=True)) == {
+        "kind": "adapter", "step": "-", "bytes": str(artifact["bytes"]), "verified": "-",
+    }  # fmt: skip
     target = tmp_path / "adapter.zip"
     saved = loradeck("artifacts", "download", with_adapter["id"], "adapter", "-o", target, "--json")
     known = {name: artifact[name] for name in ("kind", "bytes", "files", "verified")}
@@ -438,15 +444,30 @@ def test_events_of_what_can_say_nothing_more_end(loradeck: Command, submitted: S
     assert (behind.code, behind.out) == (0, "")
 
 
-def test_a_list_that_is_cut_says_so_beside_its_output(loradeck: Command, submitted: dict[str, Any], spec: Path) -> None:
+@pytest.mark.parametrize("option", ["--limit", "--size"])
+def test_a_list_that_is_cut_says_so_beside_its_output(
+    loradeck: Command, submitted: dict[str, Any], spec: Path, option: str
+) -> None:
     assert loradeck("jobs", "submit", spec).code == 0  # so that there are two
-    cut = loradeck("jobs", "list", "--size", 1, "--json")
-    whole = loradeck("jobs", "list", "--size", 500, "--json")
+    cut = loradeck("jobs", "list", option, 1, "--json")
+    whole = loradeck("jobs", "list", option, 500, "--json")
     assert len(cut.json) == 1
-    assert f"1 of {len(whole.json)} jobs" in cut.err
-    assert "jobs, page" not in whole.err
+    assert f"1 of {len(whole.json)} jobs shown (page 1 of {len(whole.json)}); see --limit and --page." in cut.err
+    assert whole.err == ""
 
 
 def test_a_shown_job_reads_as_yaml(loradeck: Command, submitted: dict[str, Any]) -> None:
     shown = yaml.safe_load(loradeck("jobs", "show", submitted["id"]).out)
     assert (shown["id"], shown["name"]) == (submitted["id"], submitted["name"])
+    assert shown["spec"] == submitted["spec"]
+
+
+def test_a_failed_job_shows_its_whole_message_on_one_line(
+    loradeck: Command, submitted: dict[str, Any], move: Move
+) -> None:
+    message = "a long message about what went wrong " * 8
+    error = {"kind": "child_died", "message": message.strip(), "advice": None, "log_tail": ["one", "two"]}
+    move(submitted["id"], "starting", "failed", error=error)
+    shown = loradeck("jobs", "show", submitted["id"]).out
+    assert f"message: {message.strip()}\n" in shown
+    assert yaml.safe_load(shown)["error"] == error
