@@ -63,9 +63,10 @@ def serve(
     with suppress(KeyboardInterrupt), ExitStack() as running:
         running.enter_context(lock)
         running.callback(_forget_server, folder)
-        if not no_worker:
-            running.enter_context(WorkerProcess(folder.worker_lock))
+        worker = None if no_worker else running.enter_context(WorkerProcess(folder.worker_lock))
         typer.echo(f"Loradeck runs at {url}  (Ctrl+C stops it)")
+        if worker is not None and worker.note is not None:
+            typer.echo(worker.note)
         uvicorn.Server(config).run(sockets=[listener])
 
 

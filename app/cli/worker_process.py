@@ -29,8 +29,9 @@ class WorkerProcess:
         self._lock = lock  # held by whichever worker serves the data folder
         self._stopping = threading.Event()
         self._spawning = threading.Lock()  # no worker is started once the dashboard stops
-        self._process = self._spawn()
         self._thread = threading.Thread(target=self._keep, name="worker process", daemon=True)
+        self.note = self._describe_other()  # what to say of a worker that runs already; None where there is none
+        self._process = self._spawn() if self.note is None else None
 
     def __enter__(self) -> WorkerProcess:
         self._thread.start()
@@ -39,39 +40,49 @@ class WorkerProcess:
     def __exit__(self, *_exception: object) -> None:
         with self._spawning:
             self._stopping.set()
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            logger.warning("the worker did not end in %.0f s; killing it", _EXIT_SECONDS)
-            self._process.kill()
+        if self._process is not None:
+            self._end(self._process)
         self._thread.join()
         self._end_other()
 
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(timeout=_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            logger.warning("the worker did not end in %.0f s; killing it", _EXIT_SECONDS)
+            process.kill()
+
     def _keep(self) -> None:
         while True:
-            code = self._process.wait()
-            if code == EXIT_ALREADY_RUNNING:
-                self._explain_other()
+            code = self._process.wait() if self._process is not None else None
+            if code == EXIT_ALREADY_RUNNING:  # another one was faster
+                logger.warning("%s", self._describe_other() or "another worker ran for a moment")
             if self._wait_for_turn() or not self._start_again(code):
                 return
 
-    def _start_again(self, code: int) -> bool:
+    def _start_again(self, code: int | None) -> bool:
         """Whether the dashboard still wants a worker, and so has a new one."""
         with self._spawning:
             if self._stopping.is_set():
                 return False
-            logger.error("there is no worker (the last one ended with code %s); starting one", code)
+            last = "an earlier one" if code in (None, EXIT_ALREADY_RUNNING) else f"the last one, exit code {code},"
+            logger.error("there is no worker (%s has ended); starting one", last)
             self._process = self._spawn()
         return True
 
-    def _explain_other(self) -> None:
+    def _describe_other(self) -> str | None:
         other = self._read_other()
         if other is None:
-            return
+            return None
         pid, of_dashboard = other
-        fate = "it was left by an earlier one, and ends with this one" if of_dashboard else "it goes on after this one"
-        logger.warning("a worker (pid %d) serves this data folder already; this dashboard uses it: %s", pid, fate)
+        fate = (
+            "An earlier dashboard left it behind; it ends with this one."
+            if of_dashboard
+            else "It was started alone and goes on when this dashboard ends."
+        )
+        return f"A worker runs already (pid {pid}), and this dashboard uses it. {fate}"
 
     def _end_other(self) -> None:
         """End a worker that an earlier, killed dashboard left behind; one that was started alone goes on."""
