@@ -1,4 +1,4 @@
-"""Jobs: submit, look, cancel, merge, ask."""
+"""Jobs: submit, look, clone, move, cancel, merge, ask."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from app.api.schemas import CancelIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
+from app.api.schemas import CancelIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, MoveIn, SubmitIn
 from app.core.errors import InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_generation, submit_merge, submit_values
+from app.core.jobs.submit import clone_training, submit_generation, submit_merge, submit_values
 from app.core.metrics.store import Series, read_series
 from app.core.table import MAX_ID
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
@@ -58,6 +58,24 @@ def cancel(job_id: int, session: WriteSessionDep, body: Annotated[CancelIn, Body
     """Cancel in any state; the job is `cancelled` once its process has been seen to end."""
     job = queue.request_cancel(session, queue.get_job(session, job_id), save=body.save)
     return JobOut.model_validate(job)
+
+
+@router.post("/{job_id}/clone", status_code=201, name="api_clone_job")
+def clone(
+    job_id: int,
+    session: WriteSessionDep,
+    settings: SettingsDep,
+    body: Annotated[CloneIn, Body()] = CloneIn(),  # noqa: B008
+) -> JobOut:
+    """Queue a training job with the same spec, checked anew as when it is submitted."""
+    source = queue.get_job(session, job_id)
+    return JobOut.model_validate(clone_training(session, source, body.name, settings.local_roots))
+
+
+@router.post("/{job_id}/move", name="api_move_job")
+def move(job_id: int, session: WriteSessionDep, body: MoveIn) -> JobOut:
+    """Give a waiting job another place in the queue."""
+    return JobOut.model_validate(queue.move(session, queue.get_job(session, job_id), body.to))
 
 
 @router.get("/{job_id}/metrics", name="api_job_metrics")

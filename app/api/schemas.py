@@ -98,6 +98,18 @@ class CancelIn(BaseModel):
     save: bool = Field(False, description="Stop early, but save the adapter.")
 
 
+class CloneIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, max_length=200, description="Default: the name of the job that is cloned.")
+
+
+class MoveIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    to: int = Field(ge=1, le=1_000_000, description="Place in the queue, from 1; beyond the end: the last one.")
+
+
 class MergeIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

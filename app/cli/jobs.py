@@ -84,6 +84,28 @@ def cancel(
     show_job(Client().post(f"/jobs/{job}/cancel", {"save": save}), json)
 
 
+@app.command("clone")
+def clone(
+    job: int,
+    name: Annotated[str | None, typer.Option(help="Default: the name of the job that is cloned.")] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Queue a training job with the same spec."""
+    show_job(Client().post(f"/jobs/{job}/clone", {"name": name}), json)
+
+
+@app.command("move")
+def move(
+    job: int,
+    to: Annotated[int, typer.Option(min=1, help="Place in the queue, from 1; beyond the end: the last one.")],
+    *,
+    json: AsJson = False,
+) -> None:
+    """Give a waiting job another place in the queue."""
+    show_job(Client().post(f"/jobs/{job}/move", {"to": to}), json)
+
+
 @app.command("metrics")
 def metrics(job: int, name: Annotated[str | None, typer.Option()] = None, *, json: AsJson = False) -> None:
     """Metric series by step."""

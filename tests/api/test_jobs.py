@@ -13,6 +13,7 @@ from app.core.artifacts.models import Artifact
 from app.core.database import Database
 from app.core.jobs import queue
 from app.core.jobs.models import Job
+from app.core.jobs.queries import queued_jobs
 from app.core.jobs.status import JobStatus
 from app.core.metrics.store import put_metrics
 from app.core.paths import DataFolder
@@ -121,6 +122,48 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, database: Database, 
     _move(database, job["id"], JobStatus.STARTING, JobStatus.RUNNING)
     asked = client.post(f"/api/v1/jobs/{job['id']}/cancel", json={"save": save}).json()
     assert (asked["status"], asked["cancel_requested"]) == ("running", not save)
+
+
+def test_a_clone_is_a_new_job_of_the_same_spec(client: TestClient, database: Database) -> None:
+    job = _submit(client, r=4)
+    _move(database, job["id"], JobStatus.STARTING, JobStatus.FAILED)
+    response = client.post(f"/api/v1/jobs/{job['id']}/clone")
+    assert response.status_code == 201
+    clone = response.json()
+    assert (clone["status"], clone["attempts"], clone["error"]) == ("queued", 0, None)
+    assert (clone["spec"], clone["name"]) == (job["spec"], job["name"])
+    assert clone["id"] > job["id"]
+    named = client.post(f"/api/v1/jobs/{job['id']}/clone", json={"name": "again"}).json()
+    assert named["name"] == "again"
+
+
+def test_a_clone_is_checked_anew(client: TestClient, database: Database, refused: Shown) -> None:
+    job = _submit(client)
+    with database.write() as session:
+        stored = session.get_one(Job, job["id"])
+        stored.spec = {**stored.spec, "dataset": "gone since"}
+    error = refused(client.post(f"/api/v1/jobs/{job['id']}/clone"), 422, "invalid_input")
+    assert error["field"] == "dataset"
+    assert client.get("/api/v1/jobs").json()["total"] == 1
+
+
+def test_only_a_training_is_cloned(client: TestClient, refused: Shown) -> None:
+    job = _submit(client)
+    answer = client.post(f"/api/v1/jobs/{job['id']}/generate", json={"prompt": "x", "base": True}).json()
+    error = refused(client.post(f"/api/v1/jobs/{answer['id']}/clone"), 409, "conflict")
+    assert "only a training job can be cloned" in error["message"]
+
+
+def test_a_waiting_job_is_moved(client: TestClient, database: Database, refused: Shown) -> None:
+    jobs = [_submit(client)["id"] for _ in range(3)]
+    moved = client.post(f"/api/v1/jobs/{jobs[2]}/move", json={"to": 1})
+    assert (moved.status_code, moved.json()["status"]) == (200, "queued")
+    with database.read() as session:
+        assert [job.id for job in queued_jobs(session)] == [jobs[2], *jobs[:2]]
+    for to in (0, "x", None):
+        assert refused(client.post(f"/api/v1/jobs/{jobs[0]}/move", json={"to": to}), 422)["field"] == "to"
+    client.post(f"/api/v1/jobs/{jobs[0]}/cancel")
+    refused(client.post(f"/api/v1/jobs/{jobs[0]}/move", json={"to": 1}), 409, "conflict")
 
 
 def test_an_unknown_field_of_a_cancel_is_refused(client: TestClient, refused: Shown) -> None:

@@ -19,6 +19,7 @@ from app.core.database import Database
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs.models import Job
+from app.core.jobs.queries import queued_jobs
 from app.core.metrics.store import put_metrics
 from app.core.paths import DataFolder
 from tests.cli.conftest import Command
@@ -153,7 +154,8 @@ def test_a_spec_that_is_no_yaml_mapping(loradeck: Command, tmp_path: Path, conte
 
 @pytest.mark.parametrize(
     "command",
-    ["jobs show 9999", "jobs cancel 9999", "jobs wait 9999", "jobs metrics 9999", "jobs logs 9999",
+    ["jobs clone 9999", "jobs move 9999 --to 1",
+     "jobs show 9999", "jobs cancel 9999", "jobs wait 9999", "jobs metrics 9999", "jobs logs 9999",
      f"jobs show {10**30}", "artifacts list 9999", "merge 9999", "generate 9999 --prompt x", "datasets preview gone"],
 )  # fmt: skip
 def test_what_is_not_there(loradeck: Command, command: str) -> None:
@@ -163,7 +165,8 @@ def test_what_is_not_there(loradeck: Command, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "jobs", "nothing", "jobs show", "jobs show x", "jobs list --size 0", "jobs list --status gone",
+    "command", ["", "jobs", "nothing", "jobs show", "jobs show x", "jobs list --size 0",
+                "jobs move 1", "jobs move 1 --to 0", "jobs list --status gone",
                 "datasets preview small --row 0", "events --after -1", "generate 1", "serve --port 70000"]
 )  # fmt: skip
 def test_bad_usage(loradeck: Command, command: str) -> None:
@@ -176,6 +179,23 @@ def test_cancel(loradeck: Command, submitted: Submitted) -> None:
     again = loradeck("jobs", "cancel", submitted["id"], "--json")
     assert (again.code, set(again.json)) == (1, {"error"})
     assert "has already ended (cancelled)" in again.err
+
+
+def test_clone(loradeck: Command, submitted: Submitted) -> None:
+    clone = loradeck("jobs", "clone", submitted["id"], "--json").json
+    assert (clone["status"], clone["spec"], clone["name"]) == ("queued", submitted["spec"], submitted["name"])
+    assert clone["id"] != submitted["id"]
+    assert loradeck("jobs", "clone", submitted["id"], "--name", "again", "--json").json["name"] == "again"
+
+
+def test_move(loradeck: Command, submitted: Submitted, database: Database) -> None:
+    moved = loradeck("jobs", "move", submitted["id"], "--to", 1, "--json")
+    assert (moved.code, moved.json["id"]) == (0, submitted["id"])
+    with database.read() as session:
+        assert queued_jobs(session)[0].id == submitted["id"]
+    loradeck("jobs", "cancel", submitted["id"])
+    refused = loradeck("jobs", "move", submitted["id"], "--to", 1, "--json")
+    assert (refused.code, set(refused.json)) == (1, {"error"})
 
 
 def test_cancel_with_save_asks_for_the_adapter(loradeck: Command, submitted: Submitted, move: Move) -> None:

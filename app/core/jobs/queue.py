@@ -128,10 +128,37 @@ def interrupt(session: Session, job: Job) -> Job:
         error = {
             "kind": "interrupted",
             "message": f"Its process was lost {losses} times.",
-            "advice": "Look at the log's last lines, then clone the job to try again.",
+            "advice": f"Look at the log's last lines, then {_again(job)}.",
         }
         return advance(session, job, JobStatus.FAILED, error=error)
     return advance(session, job, JobStatus.QUEUED)
+
+
+def _again(job: Job) -> str:
+    if job.kind != JobKind.TRAIN:
+        return "ask for it again"
+    return f"try again by `loradeck jobs clone {job.id}`, or Clone on its page"
+
+
+def move(session: Session, job: Job, to: int) -> Job:
+    """Give a waiting job place `to` of the queue, from 1; beyond the end it goes last. Raises: Conflict.
+
+    It takes the priority of the job it goes before (of the last one at the end), else its place would not hold.
+    """
+    if job.status != JobStatus.QUEUED:
+        raise Conflict(f"Job {job.id} is {job.status}; only a queued job can be moved.")
+    order = (col(Job.priority).desc(), col(Job.position), col(Job.id))
+    waiting = select(Job).where(Job.status == JobStatus.QUEUED, Job.id != job.id).order_by(*order)
+    queue = list(session.exec(waiting).all())
+    if queue:
+        job.priority = queue[min(to, len(queue)) - 1].priority
+    queue.insert(to - 1, job)
+    for place, each in enumerate(queue, start=1):
+        each.position = float(place)
+    session.add_all(queue)
+    session.flush()
+    _announce(session, job)
+    return job
 
 
 def _announce(session: Session, job: Job) -> None:

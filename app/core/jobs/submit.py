@@ -63,6 +63,13 @@ def submit_training(
     return enqueue(session, job)
 
 
+def clone_training(session: Session, source: Job, name: str | None = None, local_roots: Sequence[Path] = ()) -> Job:
+    """Queue a training job with another one's spec, checked anew. Raises: Conflict, InvalidInput with every fault."""
+    if source.kind != JobKind.TRAIN:
+        raise Conflict(f"Job {source.id} is a {source.kind} job; only a training job can be cloned.")
+    return submit_values(session, source.spec, name or source.name, local_roots)
+
+
 def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
     """Queue the merge of a training job's adapter into its base model. Raises: InvalidInput, Conflict."""
     if dtype not in MERGE_DTYPES:

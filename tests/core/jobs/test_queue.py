@@ -18,6 +18,7 @@ from app.core.errors import Conflict, NotFound
 from app.core.events.log import read_after
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
+from app.core.jobs.queries import queue_position, queued_jobs
 from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_imported
@@ -102,6 +103,42 @@ def test_a_claim_starts_an_attempt_and_clears_what_the_last_one_left(session: Se
     )  # fmt: skip
     assert claimed.started_at == pytest.approx(time.time(), abs=5)
     assert (attempt.job_id, attempt.number, attempt.fence) == (job.id, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "order"),
+    [
+        ("c", 1, ["c", "urgent", "a", "b", "d"]),
+        ("c", 2, ["urgent", "c", "a", "b", "d"]),
+        ("a", 4, ["urgent", "b", "c", "a", "d"]),
+        ("a", 2, ["urgent", "a", "b", "c", "d"]),
+        ("b", 99, ["urgent", "a", "c", "d", "b"]),
+        ("urgent", 3, ["a", "b", "urgent", "c", "d"]),
+        ("urgent", 5, ["a", "b", "c", "d", "urgent"]),
+    ],
+)
+def test_a_moved_job_has_its_place_and_the_others_keep_their_order(
+    session: Session, name: str, to: int, order: list[str]
+) -> None:
+    jobs = {each: _job(session, each, priority=5 if each == "urgent" else 0) for each in ("a", "b", "urgent", "c", "d")}
+    moved = queue.move(session, jobs[name], to)
+    assert queue_position(session, moved) == min(to, 5)
+    assert _events(session, moved) == [("status", "queued"), ("status", "queued")]
+    assert [job.name for job in queued_jobs(session)] == order
+    assert _claim_names(session) == order
+
+
+def test_the_only_job_that_waits_stays_where_it_is(session: Session) -> None:
+    _job(session, "later", priority=-1)
+    queue.claim_next(session)
+    job = _job(session, priority=3)
+    assert (queue.move(session, job, 7).priority, queue_position(session, job)) == (3, 1)
+
+
+@pytest.mark.parametrize("status", sorted(set(JobStatus) - {JobStatus.QUEUED}))
+def test_a_job_that_does_not_wait_is_not_moved(session: Session, status: JobStatus) -> None:
+    with pytest.raises(Conflict, match=f"is {status}; only a queued job can be moved"):
+        queue.move(session, _job_in(session, status), 1)
 
 
 def test_nothing_is_claimed_from_an_empty_queue(session: Session) -> None:
@@ -276,7 +313,7 @@ def test_a_lost_job_is_queued_again_at_its_place_until_it_was_lost_too_often(ses
     assert lost.error == {
         "kind": "interrupted",
         "message": f"Its process was lost {queue.MAX_ATTEMPTS} times.",
-        "advice": "Look at the log's last lines, then clone the job to try again.",
+        "advice": "Look at the log's last lines, then try again by `loradeck jobs clone 1`, or Clone on its page.",
     }
     statuses = [status for kind, status in _events(session, job) if kind == "status"]
     assert statuses == ["queued", *["starting", "interrupted", "queued"] * (queue.MAX_ATTEMPTS - 1), "starting",
