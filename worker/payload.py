@@ -37,6 +37,7 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
             "name": dataset.name,
             "path": str(path.resolve()),
             "format": dataset.format,
+            "kind": dataset.kind.value,
             "sha256": dataset.rows_sha256,
         },
     }

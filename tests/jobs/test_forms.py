@@ -22,7 +22,7 @@ def _typed(**changes: str) -> dict[str, str]:
 def test_every_field_of_the_spec_has_a_label_help_and_a_place() -> None:
     form = build_form([], [], {})
     assert set(_fields(form)) == set(TrainingSpec.model_fields)
-    assert set(form.groups) == {"model", "data", "method", "basics", "advanced", "unavailable"}
+    assert set(form.groups) == {"model", "data", "method", "basics", "advanced"}
     assert all(field.label and field.help for field in _fields(form).values())
 
 
@@ -50,7 +50,12 @@ def test_a_spec_survives_the_way_through_the_form() -> None:
 
 @pytest.mark.parametrize(
     ("name", "choices"),
-    [("method", ["lora"]), ("bf16", ["auto", "true", "false"]), ("base_model", ["a", "b"]), ("dataset", ["d"])],
+    [
+        ("method", ["lora", "qlora", "full"]),
+        ("bf16", ["auto", "true", "false"]),
+        ("base_model", ["a", "b"]),
+        ("dataset", ["d"]),
+    ],
 )
 def test_closed_fields_offer_their_values(name: str, choices: list[str]) -> None:
     field = _fields(build_form(["a", "b"], ["d"], {}))[name]

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any
+
 from sqlmodel import Field
 
-from app.core.table import Numbered
+from app.core.table import Numbered, enum_field, json_field
+
+
+class RowKind(StrEnum):
+    """What the normalised rows of a dataset are."""
+
+    MESSAGES = "messages"  # {"messages": [{role, content}, …]}
+    TEXT = "text"  # {"text": "…"}
+    PREFERENCE = "preference"  # {"prompt": messages, "chosen": messages, "rejected": messages}
+
+
+class DatasetStatus(StrEnum):
+    """Whether jobs can start on the dataset."""
+
+    IMPORTING = "importing"  # a job downloads it
+    READY = "ready"
+    FAILED = "failed"
 
 
 class Dataset(Numbered, table=True):
@@ -14,9 +33,14 @@ class Dataset(Numbered, table=True):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     name: str = Field(unique=True)
+    status: DatasetStatus = enum_field(DatasetStatus, "status", default=DatasetStatus.READY)
+    source: dict[str, Any] = json_field(nullable=False, default_factory=dict)  # {kind: file|hub, hub_id, revision, …}
+    columns: dict[str, str] = json_field(nullable=False, default_factory=dict)  # mapped by hand: field -> column
     format: str  # a name in FORMATS
+    kind: RowKind = enum_field(RowKind, "kind", default=RowKind.MESSAGES)
     rows: int
     bytes: int
     sha256: str = Field(index=True)  # of the file as it came
     rows_sha256: str  # of rows.jsonl: a run checks that it trains on what was queued
+    error: str | None = None
     created_at: float

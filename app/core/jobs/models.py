@@ -74,3 +74,4 @@ class WorkerState(Table, table=True):
     started_at: float
     heartbeat_at: float
     reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading
+    capabilities: dict[str, Any] | None = json_field(default=None)  # what its children can do; None until they said

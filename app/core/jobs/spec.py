@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.core.errors import InvalidInput
+from app.core.errors import Fault, InvalidInput
 from app.core.jobs.spec_faults import combination_faults, describe_fault, is_expression
 from app.core.strict_yaml import load_yaml
 
@@ -18,6 +18,16 @@ def _field(default: Any, group: str, label: str, help_text: str, **bounds: Any) 
     """A field with its place in the form. Bounds are pydantic's (gt, ge, lt, le)."""
     return Field(default, title=label, description=help_text, json_schema_extra={"group": group}, **bounds)
 
+
+# Where the method or the task wants another default than the field's own.
+METHOD_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "qlora": {"optim": "paged_adamw_8bit"},
+    "full": {"learning_rate": 2e-5},
+}
+TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "dpo": {"learning_rate": 5e-5},
+    "text": {"overlong_rows": "split"},
+}
 
 RankInt = Annotated[int, Field(ge=1, le=1024)]
 AlphaFloat = Annotated[float, Field(gt=0, le=4096)]
@@ -33,9 +43,18 @@ class TrainingSpec(BaseModel):
     eval_fraction: float = _field(
         0.05, "data", "Eval split", "Share of the rows held out to measure eval loss; 0 turns it off.", ge=0, le=0.5
     )
-    task: Literal["sft"] = _field("sft", "method", "Task", "Supervised fine-tuning: the loss counts answers only.")
-    method: Literal["lora"] = _field(
-        "lora", "method", "Method", "LoRA trains small low-rank matrices beside the frozen weights."
+    task: Literal["sft", "dpo", "text"] = _field(
+        "sft",
+        "method",
+        "Task",
+        "`sft` learns the answers of conversations, `dpo` to prefer chosen over rejected answers, `text` plain text.",
+    )
+    method: Literal["lora", "qlora", "full"] = _field(
+        "lora",
+        "method",
+        "Method",
+        "`lora` trains small low-rank matrices beside the frozen weights, `qlora` the same beside weights held in 4 or "
+        "8 bits, `full` every weight.",
     )
     r: int = _field(16, "basics", "Rank (r)", "Rank of the adapter: more can learn more and costs more.", ge=1, le=1024)
     lora_alpha: float = _field(
@@ -75,11 +94,34 @@ class TrainingSpec(BaseModel):
     alpha_pattern: dict[str, AlphaFloat] = _field(
         {}, "advanced", "Alpha pattern", "Another alpha for modules whose name matches, as `q_proj: 64`."
     )
+    load_in_8bit: bool = _field(
+        False,
+        "advanced",
+        "8 bits",
+        "QLoRA: hold the frozen weights in 8 bits instead of 4; nearer to them, and larger.",
+    )
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = _field(
+        "nf4", "advanced", "4-bit type", "QLoRA: NF4 suits weights, which are spread normally."
+    )
+    bnb_4bit_use_double_quant: bool = _field(
+        True, "advanced", "Double quantisation", "QLoRA: quantise the scales too, which saves 0.37 bit per weight."
+    )
+    beta: float = _field(
+        0.1,
+        "advanced",
+        "DPO beta",
+        "DPO: how strongly the model is held to its start; 0.1 is usual.",
+        gt=0,
+        le=10,
+    )
     max_length: int = _field(
         512, "basics", "Max length", "Longest row in tokens; see overlong rows for longer ones.", ge=8, le=1_048_576
     )
-    overlong_rows: Literal["truncate", "drop"] = _field(
-        "truncate", "advanced", "Overlong rows", "Rows beyond the max length are cut from the end, or left out."
+    overlong_rows: Literal["truncate", "drop", "split"] = _field(
+        "truncate",
+        "advanced",
+        "Overlong rows",
+        "Rows beyond the max length are cut from the end, left out, or (plain text only) split into several.",
     )
     per_device_train_batch_size: int = _field(4, "basics", "Batch size", "Rows per forward pass.", ge=1, le=4096)
     gradient_accumulation_steps: int = _field(
@@ -103,14 +145,21 @@ class TrainingSpec(BaseModel):
     )
     weight_decay: float = _field(0.0, "advanced", "Weight decay", "AdamW's decoupled weight decay.", ge=0, le=1)
     max_grad_norm: float = _field(1.0, "advanced", "Gradient clip", "Gradients are scaled down to this norm.", gt=0)
-    optim: Literal["adamw_torch"] = _field("adamw_torch", "advanced", "Optimizer", "AdamW as PyTorch implements it.")
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"] = _field(
+        "adamw_torch",
+        "advanced",
+        "Optimizer",
+        "AdamW. The 8-bit ones hold its state in 8 bits; paged ones move it to host memory when VRAM runs short.",
+    )
     bf16: Literal["auto"] | bool = _field(
         "auto", "advanced", "bf16", "`auto` uses bfloat16 where the device computes in it, else float32."
     )
     gradient_checkpointing: Literal["auto"] | bool = _field(
         "auto", "advanced", "Gradient checkpointing", "Saves memory for time; `auto` is on with CUDA, off on the CPU."
     )
-    packing: bool = _field(False, "unavailable", "Packing", "Several rows in one sequence; not available yet.")
+    packing: bool = _field(
+        False, "advanced", "Packing", "Fill each sequence up to the max length with rows that cannot see each other."
+    )
     seed: int = _field(
         42, "advanced", "Seed", "Fixes the order of rows, dropout and the adapter's start.", ge=0, le=2**32 - 1
     )
@@ -155,14 +204,15 @@ class TrainingSpec(BaseModel):
                 raise PydanticCustomError("pattern", "Input should be names or regular expressions, each with a number")
         return value
 
-    @field_validator("packing")
+    @model_validator(mode="before")
     @classmethod
-    def _refuse_packing(cls, value: bool) -> bool:
-        if value:
-            raise PydanticCustomError(
-                "unavailable", "packing is not available in this version; rows are grouped by length"
-            )
-        return value
+    def _take_defaults_of_method_and_task(cls, values: Any) -> Any:
+        """What is not given follows the method and the task where the usual default would not suit them."""
+        if not isinstance(values, Mapping):
+            return values
+        task = TASK_DEFAULTS.get(str(values.get("task")), {})
+        method = METHOD_DEFAULTS.get(str(values.get("method")), {})
+        return {**task, **method, **values}
 
     def to_yaml(self) -> str:
         """The job YAML that reproduces this spec."""
@@ -174,11 +224,20 @@ def parse_spec(values: Mapping[str, Any]) -> TrainingSpec:
     try:
         spec = TrainingSpec.model_validate(dict(values))
     except ValidationError as error:
-        raise InvalidInput([describe_fault(detail, TrainingSpec.model_fields) for detail in error.errors()]) from None
+        faults = [describe_fault(detail, TrainingSpec.model_fields) for detail in error.errors()]
+        raise InvalidInput([*faults, *_faults_of_the_rest(values, {fault.field for fault in faults})]) from None
     faults = combination_faults(spec)
     if faults:
         raise InvalidInput(faults)
     return spec
+
+
+def _faults_of_the_rest(values: Mapping[str, Any], faulty: set[str]) -> list[Fault]:
+    """What cannot go together among the fields that are right alone; nothing where task or method is not known."""
+    if faulty & {"task", "method"}:
+        return []
+    right = {name: values[name] for name in TrainingSpec.model_fields if name in values and name not in faulty}
+    return combination_faults(TrainingSpec.model_validate({"base_model": "?", "dataset": "?", **right}))
 
 
 def parse_yaml(text: str) -> TrainingSpec:

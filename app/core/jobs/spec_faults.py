@@ -15,9 +15,21 @@ if TYPE_CHECKING:
 _SHORT = reprlib.Repr()  # what was typed may be long, deep, or a YAML alias that grows a thousandfold when printed
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
+_LORA_DEFAULTS: dict[str, Any] = {  # what `method: full` has no use for; a value other than these is refused
+    "use_rslora": False,
+    "use_dora": False,
+    "init_lora_weights": "default",
+    "bias": "none",
+    "modules_to_save": [],
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
+
 
 def combination_faults(spec: TrainingSpec) -> list[Fault]:
     """Fields that are right alone and cannot go together, each fault at the field to change."""
+    quantised, full = spec.method == "qlora", spec.method == "full"
+    lora_only = [name for name, value in _LORA_DEFAULTS.items() if full and getattr(spec, name) != value]
     orthogonal = spec.init_lora_weights == "orthogonal"
     targets = spec.target_modules if isinstance(spec.target_modules, list) else []
     both = [name for name in spec.modules_to_save if name in targets]
@@ -31,8 +43,38 @@ def combination_faults(spec: TrainingSpec) -> list[Fault]:
             "early_stopping_patience",
             "needs an eval loss; set eval_fraction above 0",
         ),
+        (spec.load_in_8bit and not quantised, "load_in_8bit", "needs `method: qlora`"),
+        (
+            quantised and spec.init_lora_weights.startswith(("pissa", "olora")),
+            "init_lora_weights",
+            "starts from the weights themselves, which `method: qlora` holds quantised; use default",
+        ),
+        (spec.packing and spec.task == "dpo", "packing", "pairs cannot be packed; turn it off for `task: dpo`"),
+        (
+            spec.overlong_rows == "split" and spec.task != "text",
+            "overlong_rows",
+            "only plain text (`task: text`) can be split; use truncate or drop",
+        ),
+        *((True, name, "belongs to LoRA; `method: full` trains every weight") for name in lora_only),
+        *_not_built(spec),
     ]
     return [Fault(field, message) for wrong, field, message in checks if wrong]
+
+
+def _not_built(spec: TrainingSpec) -> list[tuple[bool, str, str]]:
+    """What this version refuses, since it cannot run it yet."""
+    return [
+        (spec.task == "dpo", "task", "dpo is not available in this version"),
+        (spec.task == "text", "task", "text is not available in this version"),
+        (spec.method == "qlora", "method", "qlora is not available in this version"),
+        (spec.method == "full", "method", "full is not available in this version"),
+        ("bit" in spec.optim, "optim", f"{spec.optim} is not available in this version"),
+        (
+            spec.packing and spec.task != "dpo",
+            "packing",
+            "is not available in this version",
+        ),
+    ]
 
 
 def describe_fault(detail: Any, known: Iterable[str]) -> Fault:

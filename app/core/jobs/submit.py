@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sqlmodel import Session
 
 from app.core.artifacts.store import find_artifact
-from app.core.datasets.models import Dataset
+from app.core.datasets.models import Dataset, RowKind
 from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.jobs.models import Job
@@ -22,6 +22,7 @@ from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model, find_model, list_models
 
 MERGE_DTYPES = ("bf16", "fp16", "fp32")
+KIND_OF_TASK = {"sft": RowKind.MESSAGES, "dpo": RowKind.PREFERENCE, "text": RowKind.TEXT}
 _PLAYGROUND_PRIORITY = 20  # someone waits for the answer
 _WHOLE = TypeAdapter(int)
 
@@ -167,6 +168,11 @@ def _dataset_faults(session: Session, spec: TrainingSpec, dataset: Dataset | Non
     if dataset is None:
         names = ", ".join(each.name for each in list_datasets(session)) or "none yet"
         return [Fault("dataset", f"unknown dataset {spec.dataset!r}", advice=f"Registered: {names}.")]
+    wanted = KIND_OF_TASK.get(spec.task)
+    if wanted is not None and dataset.kind != wanted:
+        fitting = next(task for task, kind in KIND_OF_TASK.items() if kind == dataset.kind)
+        message = f"{dataset.name} holds {dataset.kind} rows; `task: {spec.task}` learns from {wanted} rows"
+        return [Fault("dataset", message, f"Choose another dataset, or `task: {fitting}`.")]
     if spec.eval_fraction and dataset.rows < 2:
         return [Fault("eval_fraction", f"{dataset.name} has {dataset.rows} row; set 0 to train without an eval split")]
     return []

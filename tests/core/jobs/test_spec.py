@@ -62,6 +62,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "save_steps": ([1, 10**9], [0]),
     "save_total_limit": ([1, 1000], [0, 1001]),
     "early_stopping_patience": ([None, 1, 1000], [0, 1001]),
+    "beta": ([0.001, 10], [0, 10.1]),
 }
 NUMBERS = sorted(BOUNDS)
 CHOICES = {
@@ -78,6 +79,9 @@ CHOICES = {
     "target_modules",
     "init_lora_weights",
     "bias",
+    "load_in_8bit",
+    "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant",
 }
 COLLECTIONS = {"modules_to_save", "rank_pattern", "alpha_pattern"}
 
@@ -88,8 +92,32 @@ def _faults(**values: Any) -> dict[str, str]:
     return {fault.field: fault.message for fault in caught.value.faults}
 
 
-def test_packing_is_refused_until_it_is_there() -> None:
-    assert "not available" in _faults(packing=True)["packing"]
+@pytest.mark.parametrize(
+    ("values", "field", "message"),
+    [
+        ({"load_in_8bit": True}, "load_in_8bit", "needs `method: qlora`"),
+        ({"method": "qlora", "init_lora_weights": "pissa"}, "init_lora_weights", "holds quantised"),
+        ({"method": "full", "use_dora": True}, "use_dora", "belongs to LoRA"),
+        ({"task": "dpo", "packing": True}, "packing", "pairs cannot be packed"),
+        ({"overlong_rows": "split"}, "overlong_rows", "only plain text"),
+    ],
+)
+def test_what_cannot_go_together_is_refused_at_the_field_to_change(
+    values: dict[str, Any], field: str, message: str
+) -> None:
+    assert message in _faults(**values)[field]
+
+
+def test_faults_of_one_field_and_of_several_come_together() -> None:
+    assert set(_faults(r=0, load_in_8bit=True)) == {"r", "load_in_8bit"}
+    assert set(_faults(method="qlorra", load_in_8bit=True)) == {"method"}  # it may well be meant for QLoRA
+
+
+def test_what_is_not_given_follows_method_and_task() -> None:
+    spec = TrainingSpec(**NEEDED, method="qlora", task="text")
+    assert (spec.optim, spec.overlong_rows) == ("paged_adamw_8bit", "split")
+    assert TrainingSpec(**NEEDED, method="full").learning_rate == 2e-5
+    assert TrainingSpec(**NEEDED, method="full", learning_rate=1e-3).learning_rate == 1e-3
 
 
 def test_each_field_is_covered_here() -> None:

@@ -200,10 +200,10 @@ def test_someone_who_waits_for_an_answer_goes_before_trainings(
 
 
 def test_faults_of_values_and_of_references_come_together(database: Database, registered: Registered) -> None:
-    values = {"base_model": "nope", "dataset": "small", "r": 0, "packing": True, "colour": "red"}
+    values = {"base_model": "nope", "dataset": "small", "r": 0, "load_in_8bit": True, "colour": "red"}
     with pytest.raises(InvalidInput) as caught, database.write() as session:
         submit_values(session, values)
-    assert {fault.field for fault in caught.value.faults} == {"r", "packing", "colour", "base_model"}
+    assert {fault.field for fault in caught.value.faults} == {"r", "load_in_8bit", "colour", "base_model"}
     values = {"base_model": "tiny", "dataset": "nope", "target_modules": ["w_proj"], "learning_rate": -1}
     with pytest.raises(InvalidInput) as caught, database.write() as session:
         submit_values(session, values)
