@@ -33,9 +33,10 @@ from worker.context import Assignment, JobContext
 from worker.spool import SpoolWriter, read_spool
 from worker.training.adapters import add_lora
 from worker.training.batches import Collator, choose_collator
-from worker.training.data import EncodedRow, encode_row, ensure_chat_template, read_rows
+from worker.training.data import EncodedRow, encode_row, ensure_chat_template
 from worker.training.losses import answer_loss
 from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.reading import read_rows
 from worker.training.train import run_training
 from worker.training.trainer import AnswerTrainer, make_arguments
 

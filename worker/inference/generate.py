@@ -15,13 +15,13 @@ from worker.context import JobContext
 from worker.training.adapters import load_adapter
 from worker.training.data import (
     IGNORED_LABEL,
-    Messages,
     TemplateMismatch,
     encode_row,
     ensure_chat_template,
     special_ids,
 )
 from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.reading import Messages
 
 logger = logging.getLogger(__name__)
 

@@ -5,20 +5,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
-from app.core.errors import DatasetFormatError, Fault
+from worker.training.reading import Messages
 
 IGNORED_LABEL = -100
-Messages = list[dict[str, str]]
 
 # For a tokenizer that brings no chat template. An answer ends with `<|im_end|>` and, where that is not the tokenizer's
 # own end of sequence, with the latter too, so that generation stops by itself.
@@ -160,42 +155,3 @@ def _answer_labels(tokenizer: Any, ids: list[int]) -> list[int]:
     if tokenizer.decode(ids[end:]).strip():
         end = len(ids)
     return ids[:end] + [IGNORED_LABEL] * (len(ids) - end)
-
-
-def read_rows(path: Path, sha256: str | None = None) -> Iterator[Messages]:
-    """Yield the messages of each line of normalised JSONL. Raises: DatasetFormatError where the file has changed."""
-    if sha256 and _sha256(path) != sha256:
-        raise DatasetFormatError(
-            [Fault("dataset", f"{path.name} has changed since the job was queued", "Queue it anew.")]
-        )
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            yield _parse_row(line, number)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parse_row(line: str, number: int) -> Messages:
-    try:
-        row = json.loads(line)
-        return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in row["messages"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise row_error(number, f"is not a normalised row of messages ({error})") from error
-
-
-def row_error(number: int, message: str, advice: str | None = None) -> DatasetFormatError:
-    """A dataset error that names the row, counted from 1."""
-    return DatasetFormatError([Fault("dataset", f"row {number} {message}", advice)])
-
-
-def split_rows(count: int, eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of the training and of the eval rows, both ascending; the same for the same seed.
-
-    At least one row is held out where a share is asked for, and at least one is left to train on.
-    """
-    wanted = min(max(round(count * eval_fraction), 1), count - 1) if eval_fraction > 0 and count > 1 else 0
-    held_out = set(random.Random(seed).sample(range(count), wanted))
-    return [i for i in range(count) if i not in held_out], sorted(held_out)

@@ -12,7 +12,8 @@ from app.core.errors import DatasetFormatError, Fault
 from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext
 from worker.training.callback import check_cancelled
-from worker.training.data import EncodedRow, Messages, TemplateMismatch, encode_turns, read_rows, row_error, split_rows
+from worker.training.data import EncodedRow, TemplateMismatch, encode_turns
+from worker.training.reading import Messages, read_rows, row_error, split_rows
 
 logger = logging.getLogger(__name__)
 

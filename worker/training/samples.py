@@ -11,7 +11,7 @@ from app.core.errors import InvalidInput
 from worker.context import JobContext
 from worker.inference.generate import Sampling, generate
 from worker.training.callback import check_cancelled
-from worker.training.data import Messages
+from worker.training.reading import Messages
 
 logger = logging.getLogger(__name__)
 

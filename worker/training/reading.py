@@ -1,0 +1,90 @@
+"""A dataset's normalised rows: read line by line, and split into training and eval rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.core.errors import DatasetFormatError, Fault
+
+Messages = list[dict[str, str]]
+Object = dict[str, Any]
+Read = TypeVar("Read")
+
+
+def read_rows(path: Path, sha256: str | None = None) -> Iterator[Messages]:
+    """Yield the messages of each line of normalised JSONL. Raises: DatasetFormatError where the file has changed."""
+    check_unchanged(path, sha256)
+    return read_as(path, messages_of)
+
+
+def read_as(path: Path, take: Callable[[Object], Read], chosen: Collection[int] | None = None) -> Iterator[Read]:
+    """Yield what `take` makes of each line's object, or of the `chosen` lines (counted from 0), in the file's order.
+
+    `take` may raise ValueError, KeyError or TypeError. Raises: DatasetFormatError naming the row.
+    """
+    left = len(chosen) if chosen is not None else -1
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if left == 0:
+                return
+            if chosen is None or number - 1 in chosen:
+                left -= 1
+                yield _parse_row(line, take, number)
+
+
+def messages_of(row: Object) -> Messages:
+    """The turns of a row of messages. Raises: KeyError, TypeError."""
+    return as_messages(row["messages"])
+
+
+def text_of(row: Object) -> str:
+    """The text of a row of plain text. Raises: KeyError, TypeError."""
+    text = row["text"]
+    if not isinstance(text, str):
+        raise TypeError("text is not a string")
+    return text
+
+
+def as_messages(turns: Any) -> Messages:
+    """Turns with role and content as strings, nothing else. Raises: KeyError, TypeError."""
+    return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns]
+
+
+def check_unchanged(path: Path, sha256: str | None) -> None:
+    """Raises: DatasetFormatError where the file is not the one with this digest; without one it may be any."""
+    if sha256 and _sha256(path) != sha256:
+        raise DatasetFormatError(
+            [Fault("dataset", f"{path.name} has changed since the job was queued", "Queue it anew.")]
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_row(line: bytes, take: Callable[[Object], Read], number: int) -> Read:
+    try:
+        return take(json.loads(line))
+    except (ValueError, KeyError, TypeError) as error:
+        raise row_error(number, f"is not a normalised row as its dataset says ({error})") from error
+
+
+def row_error(number: int, message: str, advice: str | None = None) -> DatasetFormatError:
+    """A dataset error that names the row, counted from 1."""
+    return DatasetFormatError([Fault("dataset", f"row {number} {message}", advice)])
+
+
+def split_rows(count: int, eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of the training and of the eval rows, both ascending; the same for the same seed.
+
+    At least one row is held out where a share is asked for, and at least one is left to train on.
+    """
+    wanted = min(max(round(count * eval_fraction), 1), count - 1) if eval_fraction > 0 and count > 1 else 0
+    held_out = set(random.Random(seed).sample(range(count), wanted))
+    return [i for i in range(count) if i not in held_out], sorted(held_out)
