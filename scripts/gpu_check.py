@@ -103,6 +103,18 @@ def check_torch() -> Check:
     return Check("torch", product == 64**3, f"torch {torch.__version__} on {name}, compute capability {capability}")
 
 
+def check_attention() -> Check:
+    """Rows attended to in one kernel call are as when attended to one by one."""
+    import torch
+
+    from scripts.gpu_check_attention import TOLERANCE, measure_attention
+
+    name, difference = "variable-length attention", measure_attention(torch.device("cuda"))
+    if difference is None:
+        return Check(name, True, "this GPU has no such kernel: rows are attended to one by one, which is slower")
+    return Check(name, difference <= TOLERANCE, f"differs by {difference:.1e} of the largest value")
+
+
 def check_training(sampler: Sampler) -> list[Check]:
     """A LoRA run of a tiny random model, as the worker runs one: in a child, watched through NVML."""
     with tempfile.TemporaryDirectory(prefix="loradeck-gpu-check-") as name:
@@ -176,7 +188,7 @@ def main() -> int:
     checks = [check_nvidia_smi(sampler), check_torch()]
     sys.stdout.write("".join(f"{check}\n" for check in checks))
     if checks[-1].passed:
-        checks += [*check_training(sampler), check_out_of_memory()]
+        checks += [check_attention(), *check_training(sampler), check_out_of_memory()]
         sys.stdout.write("".join(f"{check}\n" for check in checks[2:]))
     failed = [check.name for check in checks if not check.passed]
     sys.stdout.write(f"Failed: {', '.join(failed)}\n" if failed else "Every check passed.\n")

@@ -12,6 +12,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from worker.training.varlen import attend_varlen, varlen_suits
+
 logger = logging.getLogger(__name__)
 
 PER_ROW = "per_row_sdpa"  # known to transformers by this name; without a mask of that name it builds none
@@ -48,6 +50,8 @@ def attend_per_row(
         raise CannotFlatten("its layers are not told where the rows end")
     if sliding_window is not None and max(lengths) > sliding_window:
         raise CannotFlatten(f"it attends to {sliding_window} tokens only and a row has {max(lengths)}")
+    if varlen_suits(query, key, value, dropout):
+        return attend_varlen(query, key, value, lengths, scaling), None
     parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = [
         sdpa_attention_forward(module, q, k, v, None, dropout=dropout, scaling=scaling, is_causal=True)[0]
