@@ -125,7 +125,9 @@ def _build_field(
     if choices is not None and shown and shown not in choices:
         choices = {**choices, shown: shown}
     extra = info.json_schema_extra
-    group = str(extra["group"]) if isinstance(extra, dict) else "advanced"
+    place = extra if isinstance(extra, dict) else {}
+    group = "advanced" if place["advanced"] else str(place["group"])
+    group = group if group in ("model", "method", "advanced") else "basics"
     numeric = bool({int, float} & set(_types(info)))
     help_text = (info.description or "").replace("`", "")
     return FormField(name, info.title or name, help_text, group, shown, choices, numeric, baseline, errors)

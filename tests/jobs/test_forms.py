@@ -22,7 +22,7 @@ def _typed(**changes: str) -> dict[str, str]:
 def test_every_field_of_the_spec_has_a_label_help_and_a_place() -> None:
     form = build_form([], [], {})
     assert set(_fields(form)) == set(TrainingSpec.model_fields)
-    assert set(form.groups) == {"model", "data", "method", "basics", "advanced"}
+    assert set(form.groups) == {"model", "method", "basics", "advanced"}
     assert all(field.label and field.help for field in _fields(form).values())
 
 
