@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from app.api.auth import TokenRoute
 from app.api.schemas import DatasetOut
 from app.core.datasets.columns import parse_columns
-from app.core.datasets.preview import preview_messages, preview_raw
+from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.store import Upload, get_dataset, list_datasets
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
 
@@ -54,12 +54,14 @@ def rows(
     first: Annotated[int, Query(ge=1)] = 1,
     count: Annotated[int, Query(ge=1, le=500)] = 10,
 ) -> dict[str, Any]:
-    """{rows: [{row, raw, messages}], total}: rows as they came, and as training reads them."""
+    """{rows: [{row, raw, …}], total}: rows as they came, and as training reads them.
+
+    The latter's fields follow the dataset's kind: messages; or text; or prompt, chosen and rejected, each messages.
+    """
     dataset = get_dataset(session, reference)
     raw = preview_raw(folder, dataset, first, count)
-    messages = preview_messages(folder, dataset, first, count)
-    pairs = zip(raw, messages, strict=True)
+    pairs = zip(raw, preview_rows(folder, dataset, first, count), strict=True)
     return {
-        "rows": [{"row": first + index, "raw": r, "messages": m} for index, (r, m) in enumerate(pairs)],
+        "rows": [{"row": first + index, "raw": r, **read} for index, (r, read) in enumerate(pairs)],
         "total": dataset.rows,
     }

@@ -43,7 +43,10 @@ class JobPage(BaseModel):
 class DatasetOut(Out):
     id: int
     name: str
+    source: dict[str, Any]
+    columns: dict[str, str] = Field(description="Mapped by hand: a field of the format → a column of the file.")
     format: str
+    kind: str = Field(description="What training reads: messages, text or preference.")
     rows: int
     bytes: int
     sha256: str

@@ -13,7 +13,7 @@ from app.core.datasets.columns import parse_columns
 from app.core.datasets.formats import FIELDS, FORMATS
 from app.core.datasets.models import Dataset
 from app.core.datasets.normalise import UnknownFormat
-from app.core.datasets.preview import preview_messages, preview_raw
+from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.store import Upload, get_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
@@ -62,7 +62,7 @@ def show_dataset(
     """One dataset and some of its rows: as they came, and as training reads them."""
     dataset = get_dataset(session, str(dataset_id))
     raw = preview_raw(folder, dataset, first, PREVIEW_ROWS)
-    rows = list(zip(raw, preview_messages(folder, dataset, first, PREVIEW_ROWS), strict=True))
+    rows = list(zip(raw, preview_rows(folder, dataset, first, PREVIEW_ROWS), strict=True))
     context = {"dataset": dataset, "rows": rows, "first": first, "page_rows": PREVIEW_ROWS}
     return render(request, "datasets/show.html", context)
 

@@ -25,8 +25,10 @@ def test_a_file_is_uploaded_listed_and_shown(client: TestClient) -> None:
     response = _upload(client, LINES, name="mine")
     assert response.status_code == 201
     dataset = response.json()
-    assert set(dataset) == {"id", "name", "format", "rows", "bytes", "sha256", "created_at"}
-    assert (dataset["name"], dataset["format"], dataset["rows"]) == ("mine", "alpaca", 3)
+    fields = {"id", "name", "source", "columns", "format", "kind", "rows", "bytes", "sha256", "created_at"}
+    assert set(dataset) == fields
+    assert (dataset["name"], dataset["format"], dataset["kind"], dataset["rows"]) == ("mine", "alpaca", "messages", 3)
+    assert dataset["source"] == {"kind": "file", "filename": "rows.jsonl"}
     assert (
         client.get("/api/v1/datasets/mine").json() == client.get(f"/api/v1/datasets/{dataset['id']}").json() == dataset
     )
@@ -138,6 +140,7 @@ def test_columns_are_mapped_by_repeated_fields(client: TestClient, refused: Show
 
     assert add("prompt=question", "completion=answer").json()["format"] == "prompt_completion"
     (row,) = client.get("/api/v1/datasets/faq/rows").json()["rows"]
+    assert client.get("/api/v1/datasets/faq").json()["columns"] == {"prompt": "question", "completion": "answer"}
     assert (row["raw"], row["messages"][1]["content"]) == ({"question": "Q", "answer": "A"}, "A")
     error = refused(add("prompt=question", "completion=answers", "x"), 422, "invalid_input")
     assert [fault["field"] for fault in error["faults"]] == ["column"]

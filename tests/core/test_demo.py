@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.core import demo
-from app.core.datasets.formats import recognise, to_messages
+from app.core.datasets.formats import recognise, to_row
 from app.core.demo import demo_dataset_file, demo_spec, find_demo_gguf
 
 OPENING, CLOSING = "Aye, captain! ", "\n⚓ Logged on deck."
@@ -24,7 +24,7 @@ def test_every_row_is_alpaca_and_makes_a_conversation() -> None:
     assert len(rows) == 200
     for row in rows:
         assert recognise(row) == "alpaca"
-        assert [message["role"] for message in to_messages(row, "alpaca")] == ["user", "assistant"]
+        assert [message["role"] for message in to_row(row, "alpaca")["messages"]] == ["user", "assistant"]
 
 
 def test_no_question_is_asked_twice() -> None:

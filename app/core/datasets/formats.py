@@ -1,4 +1,4 @@
-"""Turn one row of any known format into chat messages. Formats are recognised by their fields."""
+"""Turn one row of any known format into what training reads. Formats are recognised by their fields."""
 
 from __future__ import annotations
 
@@ -6,32 +6,41 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.datasets.faults import RowFault
+from app.core.datasets.fields import answer_field, question, text_field
+from app.core.datasets.models import RowKind
+from app.core.datasets.pairs import of_conversations, of_prompt, of_question
 from app.core.datasets.turns import Messages, opening, read_conversations, read_messages
+
+Normalised = dict[str, Any]  # one of the three kinds of row, see RowKind
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One way to write rows: recognised by its required fields."""
+    """One way to write rows: recognised by its required fields, those without brackets in `spelling`."""
 
     name: str
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    read: Callable[[Mapping[str, Any]], Messages]
-    holds: str = ""  # what the one field of a conversation is a list of
+    kind: RowKind
+    spelling: str
+    read: Callable[[Mapping[str, Any]], Normalised]
+    holds: str = ""  # what some fields are lists of
+    suits: Callable[[Mapping[str, Any]], bool] = lambda _row: True  # where the fields' names do not tell enough
 
     @property
     def fields(self) -> tuple[str, ...]:
         """All fields that are read, in the order in which people name them."""
-        return self.required[:1] + self.optional[:-1] + self.required[1:] + self.optional[-1:]
+        return tuple(field.strip("[]") for field in self.spelling.split(", "))
 
-    def fits(self, row: Collection[str]) -> bool:
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The fields that every row has."""
+        return tuple(field for field in self.spelling.split(", ") if field[0] != "[")
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether the row has the fields by which the format is recognised."""
-        return all(field in row for field in self.required)
+        return all(field in row for field in self.required) and self.suits(row)
 
     def __str__(self) -> str:
-        named = (f"[{field}]" if field in self.optional else field for field in self.fields)
-        return f"{self.name} ({', '.join(named)}{': ' + self.holds if self.holds else ''})"
+        return f"{self.name} ({self.spelling}{': ' + self.holds if self.holds else ''})"
 
 
 def recognise(row: Mapping[str, Any], wanted: Collection[str] = ()) -> str | None:
@@ -40,57 +49,61 @@ def recognise(row: Mapping[str, Any], wanted: Collection[str] = ()) -> str | Non
     return next((each.name for each in fitting), None)
 
 
-def to_messages(row: Mapping[str, Any], format_name: str) -> Messages:
-    """Raises: RowFault."""
+def to_row(row: Mapping[str, Any], format_name: str) -> Normalised:
+    """The row as training reads it, of the format's kind. Raises: RowFault."""
     return FORMATS[format_name].read(row)
 
 
-def _alpaca(row: Mapping[str, Any]) -> Messages:
-    return _dialogue(row, _with_context(row, "input"), _answer(row, "output"))
+def _messages(row: Mapping[str, Any]) -> Normalised:
+    return {"messages": read_messages(row)}
 
 
-def _dolly(row: Mapping[str, Any]) -> Messages:
-    return _dialogue(row, _with_context(row, "context"), _answer(row, "response"))
+def _sharegpt(row: Mapping[str, Any]) -> Normalised:
+    return {"messages": read_conversations(row)}
 
 
-def _prompt_completion(row: Mapping[str, Any]) -> Messages:
-    return _dialogue(row, _text(row, "prompt"), _answer(row, "completion"))
+def _alpaca(row: Mapping[str, Any]) -> Normalised:
+    return _dialogue(row, question(row, "input"), answer_field(row, "output"))
 
 
-def _with_context(row: Mapping[str, Any], field: str) -> str:
-    instruction = _text(row, "instruction")
-    context = _text(row, field, required=False)
-    return f"{instruction}\n\n{context}" if context.strip() else instruction
+def _dolly(row: Mapping[str, Any]) -> Normalised:
+    return _dialogue(row, question(row, "context"), answer_field(row, "response"))
 
 
-def _dialogue(row: Mapping[str, Any], prompt: str, answer: str) -> Messages:
-    return [*opening(row), {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+def _prompt_completion(row: Mapping[str, Any]) -> Normalised:
+    return _dialogue(row, text_field(row, "prompt"), answer_field(row, "completion"))
 
 
-def _text(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
-    value = row.get(field)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str):
-        raise RowFault(field, "is missing" if value is None else f"is not a text but {type(value).__name__}")
-    if required and not value.strip():
-        raise RowFault(field, "is empty")
-    return value
+def _dialogue(row: Mapping[str, Any], prompt: str, answer: str) -> Normalised:
+    turns: Messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return {"messages": [*opening(row), *turns]}
 
 
-def _answer(row: Mapping[str, Any], field: str) -> str:
-    value = row.get(field)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise RowFault(field, "has no answer: it is empty")
-    return _text(row, field)
+def _text(row: Mapping[str, Any]) -> Normalised:
+    return {"text": text_field(row, "text")}
 
 
+def _names_its_prompt(row: Mapping[str, Any]) -> bool:
+    """Without a prompt, only whole conversations say what was asked."""
+    return "prompt" in row or isinstance(row["chosen"], list)
+
+
+_TURNS = "a text, or a list of role and content"
+# The order decides where a row has the fields of several: what says most goes first, and text last, since rows of other
+# formats often repeat themselves in a field of that name.
 _ALL = (
-    Format("messages", ("messages",), (), read_messages, holds="a list of role and content"),
-    Format("sharegpt", ("conversations",), ("system",), read_conversations, holds="a list of from and value"),
-    Format("alpaca", ("instruction", "output"), ("input", "system"), _alpaca),
-    Format("dolly", ("instruction", "response"), ("context", "system"), _dolly),
-    Format("prompt_completion", ("prompt", "completion"), ("system",), _prompt_completion),
-)
+    Format("preference_sharegpt", RowKind.PREFERENCE, "conversations, chosen, rejected, [system]", of_conversations,
+           holds="conversations a list of from and value; the answers each such a turn, or a text"),
+    Format("preference_alpaca", RowKind.PREFERENCE, "instruction, [input], chosen, rejected, [system]", of_question),
+    Format("preference", RowKind.PREFERENCE, "[prompt], chosen, rejected, [system]", of_prompt,
+           holds=f"each {_TURNS}; prompt may be missing where chosen and rejected are whole conversations",
+           suits=_names_its_prompt),
+    Format("messages", RowKind.MESSAGES, "messages", _messages, holds="a list of role and content"),
+    Format("sharegpt", RowKind.MESSAGES, "conversations, [system]", _sharegpt, holds="a list of from and value"),
+    Format("alpaca", RowKind.MESSAGES, "instruction, [input], output, [system]", _alpaca),
+    Format("dolly", RowKind.MESSAGES, "instruction, [context], response, [system]", _dolly),
+    Format("prompt_completion", RowKind.MESSAGES, "prompt, completion, [system]", _prompt_completion),
+    Format("text", RowKind.TEXT, "text", _text),
+)  # fmt: skip
 FORMATS = {each.name: each for each in _ALL}
 FIELDS = tuple(dict.fromkeys(field for each in _ALL for field in each.fields))  # to which columns can be mapped

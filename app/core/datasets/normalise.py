@@ -10,9 +10,9 @@ from pathlib import Path
 
 from app.core.datasets.columns import Columns, check_columns, named, rename
 from app.core.datasets.faults import RowFault
-from app.core.datasets.formats import FORMATS, recognise, to_messages
+from app.core.datasets.formats import FORMATS, Normalised, recognise, to_row
+from app.core.datasets.models import RowKind
 from app.core.datasets.reader import Row, read_rows
-from app.core.datasets.turns import Messages
 from app.core.errors import DatasetFormatError, Fault
 
 MAX_FAULTS = 20  # so many are named; the rest are counted
@@ -34,12 +34,14 @@ class Checked:
     """A data file that can be trained on."""
 
     format: str
+    kind: RowKind
+    columns: Columns
     rows: int
     rows_sha256: str
 
 
 def normalise(source: Path, target: Path, suffix: str | None = None, columns: Columns | None = None) -> Checked:
-    """Write `source`'s rows to `target` as one `{"messages": […]}` per line.
+    """Write `source`'s rows to `target`, one a line, as what RowKind says of the format's kind.
 
     A role may be `tool`, which not every chat template takes. Raises: DatasetFormatError with row numbers; InvalidInput
     on `column` where a mapped column is not there.
@@ -49,7 +51,7 @@ def normalise(source: Path, target: Path, suffix: str | None = None, columns: Co
     with target.open("wb") as out:
         for number, row in read_rows(source, suffix):
             try:
-                line = _line(rows.messages(row))
+                line = _line(rows.normalised(row))
             except RowFault as fault:
                 faults.add(fault, number)
                 continue
@@ -61,7 +63,7 @@ def normalise(source: Path, target: Path, suffix: str | None = None, columns: Co
     faults.raise_any()
     if not count:
         raise DatasetFormatError("The dataset is empty: it holds no rows.", field="file")
-    return Checked(rows.format, count, digest.hexdigest())
+    return Checked(rows.format, FORMATS[rows.format].kind, rows.columns, count, digest.hexdigest())
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class _Rows:
     columns: Columns
     format: str = ""
 
-    def messages(self, row: Row | RowFault) -> Messages:
+    def normalised(self, row: Row | RowFault) -> Normalised:
         """Raises: RowFault; UnknownFormat or InvalidInput at the first row."""
         if isinstance(row, RowFault):
             raise row
@@ -80,7 +82,7 @@ class _Rows:
         if not FORMATS[self.format].fits(renamed):
             self._refuse_other_format(renamed)
         try:
-            return to_messages(renamed, self.format)
+            return to_row(renamed, self.format)
         except RowFault as fault:
             raise RowFault(self._as_in_file(fault.field), fault.message) from fault
 
@@ -121,5 +123,5 @@ class _Faults:
             raise DatasetFormatError([*self.named, *([Fault("file", f"and {more:,} more rows")] if more else [])])
 
 
-def _line(messages: Messages) -> bytes:
-    return json.dumps({"messages": messages}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def _line(row: Normalised) -> bytes:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -7,10 +7,10 @@ from contextlib import closing
 from itertools import islice
 
 from app.core.datasets.faults import RowFault
+from app.core.datasets.formats import Normalised
 from app.core.datasets.models import Dataset
 from app.core.datasets.reader import Row, read_rows
 from app.core.datasets.store import rows_path
-from app.core.datasets.turns import Messages
 from app.core.paths import DataFolder
 
 
@@ -23,9 +23,9 @@ def preview_raw(folder: DataFolder, dataset: Dataset, first: int = 1, count: int
         return [row for _number, row in islice(rows, count) if not isinstance(row, RowFault)]
 
 
-def preview_messages(folder: DataFolder, dataset: Dataset, first: int = 1, count: int = 10) -> list[Messages]:
+def preview_rows(folder: DataFolder, dataset: Dataset, first: int = 1, count: int = 10) -> list[Normalised]:
     """Rows as training reads them, from row `first` (from 1)."""
     if first > dataset.rows:
         return []
     with rows_path(folder, dataset).open(encoding="utf-8") as file:
-        return [json.loads(line)["messages"] for line in islice(file, first - 1, first - 1 + count)]
+        return [json.loads(line) for line in islice(file, first - 1, first - 1 + count)]

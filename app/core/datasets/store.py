@@ -24,6 +24,7 @@ from app.core.table import as_id
 
 _CHUNK_BYTES = 1024 * 1024
 _ROWS = "rows.jsonl"
+_MAX_FILENAME = 255  # characters
 
 
 def list_datasets(session: Session) -> Sequence[Dataset]:
@@ -92,7 +93,10 @@ class Upload:
         """Store the dataset under its id. Raises: InvalidInput or Conflict on `name`."""
         dataset = Dataset(
             name=clean_name(name or Path(self.filename).stem, "dataset"),
+            source={"kind": "file", "filename": self.filename[:_MAX_FILENAME]},
+            columns=checked.columns,
             format=checked.format,
+            kind=checked.kind,
             rows=checked.rows,
             bytes=self._bytes,
             sha256=self._digest.hexdigest(),

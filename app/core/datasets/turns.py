@@ -11,9 +11,9 @@ from app.core.datasets.faults import RowFault
 Messages = list[dict[str, str]]
 ROLES = ("system", "user", "assistant", "tool")  # not every chat template takes "tool": training names the row then
 
-_START = ""
+START = ""
 _MAY_FOLLOW = {
-    _START: ("system", "user"),
+    START: ("system", "user"),
     "system": ("user",),
     "user": ("assistant",),
     "assistant": ("user", "tool"),
@@ -33,15 +33,27 @@ _ROLE_OF_SPEAKER = {
 
 def read_messages(row: Mapping[str, Any]) -> Messages:
     """`messages`: a list of {role, content, tool_calls?}. Raises: RowFault."""
-    turns = _list(row, "messages", "{role, content}")
-    return _in_order([_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)], "messages")
+    turns = _list(row.get("messages"), "messages", "{role, content}")
+    return _dialogue([_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)], "messages")
 
 
 def read_conversations(row: Mapping[str, Any]) -> Messages:
     """`conversations`: a list of {from, value}; the field `system` opens it where there is one. Raises: RowFault."""
-    turns = _list(row, "conversations", "{from, value}")
+    turns = _list(row.get("conversations"), "conversations", "{from, value}")
     messages = [_spoken(turn, f"conversations[{index}]") for index, turn in enumerate(turns)]
-    return opening(row) + _in_order(messages, "conversations", system_given=bool(opening(row)))
+    return opening(row) + _dialogue(messages, "conversations", before="system" if opening(row) else START)
+
+
+def read_turns(value: Any, field: str) -> Messages:
+    """Turns in either spelling, in any order. Raises: RowFault."""
+    turns = _list(value, field, "{role, content} or of {from, value}")
+    return [read_turn(turn, f"{field}[{index}]") for index, turn in enumerate(turns)]
+
+
+def read_turn(turn: Any, place: str) -> dict[str, str]:
+    """One turn, {role, content} or {from, value}. Raises: RowFault."""
+    is_spoken = isinstance(turn, Mapping) and turn.get("role") is None and turn.get("from") is not None
+    return _spoken(turn, place) if is_spoken else _message(turn, place)
 
 
 def opening(row: Mapping[str, Any]) -> Messages:
@@ -52,8 +64,7 @@ def opening(row: Mapping[str, Any]) -> Messages:
     return [{"role": "system", "content": system}] if system and system.strip() else []
 
 
-def _list(row: Mapping[str, Any], field: str, of: str) -> list[Any]:
-    turns = row.get(field)
+def _list(turns: Any, field: str, of: str) -> list[Any]:
     if not isinstance(turns, list) or not turns:
         raise RowFault(field, f"is not a list of {of}")
     return turns
@@ -115,19 +126,24 @@ def _parsed(arguments: str, place: str) -> Any:
         raise RowFault(place, f"is not valid JSON: {error}") from error
 
 
-def _in_order(messages: Messages, field: str, *, system_given: bool = False) -> Messages:
-    before = "system" if system_given else _START
-    for index, role in enumerate(message["role"] for message in messages):
-        if role not in _MAY_FOLLOW[before]:
-            raise RowFault(f"{field}[{index}]", _disorder(before, role))
-        before = role
+def _dialogue(messages: Messages, field: str, before: str = START) -> Messages:
+    check_order(messages, field, before)
     if all(message["role"] != "assistant" for message in messages):
         raise RowFault(field, "has no answer: no assistant message with text")
     return messages
 
 
+def check_order(messages: Messages, field: str, before: str = START) -> str:
+    """The last turn's role, where each may follow the one before it. Raises: RowFault."""
+    for index, role in enumerate(message["role"] for message in messages):
+        if role not in _MAY_FOLLOW[before]:
+            raise RowFault(f"{field}[{index}]", _disorder(before, role))
+        before = role
+    return before
+
+
 def _disorder(before: str, role: str) -> str:
-    if role == "assistant" and before in (_START, "system"):
+    if role == "assistant" and before in (START, "system"):
         return "is an answer that no user message precedes"
     wanted = " or ".join(_MAY_FOLLOW[before])
     return f"has the role {role} where {wanted} is expected" + (f" after {before}" if before else " at the start")

@@ -17,7 +17,7 @@ def test_pairs_are_field_and_column() -> None:
     [
         ("prompt", "does not name a field and a column"),
         ("prompt=", "does not name a field and a column"),
-        ("=question", "maps to no known field; known: messages, conversations"),
+        ("=question", "maps to no known field; known: conversations, chosen"),
         ("question=prompt", "maps to no known field"),
         ("output=b", "maps a second column to output"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.core.datasets.faults import RowFault
-from app.core.datasets.formats import FORMATS, recognise, to_messages
+from app.core.datasets.formats import FORMATS, recognise, to_row
 
 USER, ANSWER = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "T"}
@@ -43,7 +43,7 @@ SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "
 )  # fmt: skip
 def test_known_rows(row: dict[str, Any], format_name: str, messages: list[dict[str, str]]) -> None:
     assert recognise(row) == format_name
-    assert to_messages(row, format_name) == messages
+    assert to_row(row, format_name) == {"messages": messages}
 
 
 def test_tool_calls_become_lines_of_json_after_the_text() -> None:
@@ -54,7 +54,7 @@ def test_tool_calls_become_lines_of_json_after_the_text() -> None:
     lines = '{"name": "find", "arguments": {"city": "Łódź"}}\n{"name": "now", "arguments": {}}'
     for content, text in ((None, lines), ("Wait.", f"Wait.\n{lines}")):
         row = {"messages": [USER, {"role": "assistant", "content": content, "tool_calls": calls}, TOOL, ANSWER]}
-        assert to_messages(row, "messages")[1] == {"role": "assistant", "content": text}
+        assert to_row(row, "messages")["messages"][1] == {"role": "assistant", "content": text}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_tool_calls_become_lines_of_json_after_the_text() -> None:
 )
 def test_a_tool_call_that_cannot_be_read_is_refused(calls: Any, field: str) -> None:
     with pytest.raises(RowFault) as caught:
-        to_messages({"messages": [USER, {"role": "assistant", "tool_calls": calls}]}, "messages")
+        to_row({"messages": [USER, {"role": "assistant", "tool_calls": calls}]}, "messages")
     assert caught.value.field == field
 
 
@@ -89,14 +89,14 @@ def test_turns_out_of_order_name_the_turn(turns: list[dict[str, str]], index: in
     spoken = [{"from": speakers[turn["role"]], "value": turn["content"]} for turn in turns]
     for field, value, name in (("messages", turns, "messages"), ("conversations", spoken, "sharegpt")):
         with pytest.raises(RowFault) as caught:
-            to_messages({field: value}, name)
+            to_row({field: value}, name)
         assert (caught.value.field, caught.value.message) == (f"{field}[{index}]", message)
 
 
 def test_two_system_prompts_are_out_of_order() -> None:
     turns = [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
     with pytest.raises(RowFault, match="has the role system where user is expected after system"):
-        to_messages({"system": "S", "conversations": turns}, "sharegpt")
+        to_row({"system": "S", "conversations": turns}, "sharegpt")
 
 
 def test_a_format_is_chosen_among_those_that_read_the_wanted_fields() -> None:
@@ -111,7 +111,7 @@ def test_a_format_names_its_fields() -> None:
     assert str(FORMATS["sharegpt"]) == "sharegpt (conversations, [system]: a list of from and value)"
 
 
-@pytest.mark.parametrize("row", [{}, {"instruction": "Q"}, {"prompt": "Q"}, {"text": "T"}, {"output": "A"}])
+@pytest.mark.parametrize("row", [{}, {"instruction": "Q"}, {"prompt": "Q"}, {"output": "A"}])
 def test_unknown_rows(row: dict[str, Any]) -> None:
     assert recognise(row) is None
 
@@ -151,7 +151,7 @@ def test_unknown_rows(row: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_unusable_rows_name_their_field(row: dict[str, Any], format_name: str, field: str, message: str) -> None:
     with pytest.raises(RowFault) as caught:
-        to_messages(row, format_name)
+        to_row(row, format_name)
     assert caught.value.field == field
     assert message in caught.value.message
     assert caught.value.at(12).message.startswith(f"row 12: {field}: ")

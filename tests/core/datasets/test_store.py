@@ -17,7 +17,7 @@ from app.core.datasets import store
 from app.core.datasets.formats import FORMATS
 from app.core.datasets.models import Dataset
 from app.core.datasets.normalise import MAX_FAULTS, UnknownFormat
-from app.core.datasets.preview import preview_messages, preview_raw
+from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.store import (
     Upload,
     add_file,
@@ -93,9 +93,9 @@ def test_preview_shows_rows_as_they_came_and_as_training_reads_them(
     rows = [{"instruction": f"Q{n}", "output": "A", "note": n} for n in range(1, 6)]
     dataset = add("".join(json.dumps(row) + "\n" for row in rows))
     assert preview_raw(folder, dataset, first=2, count=2) == rows[1:3]
-    assert [messages[0]["content"] for messages in preview_messages(folder, dataset, first=4, count=9)] == ["Q4", "Q5"]
+    assert [row["messages"][0]["content"] for row in preview_rows(folder, dataset, first=4, count=9)] == ["Q4", "Q5"]
     for first in (6, 10**30):
-        assert preview_raw(folder, dataset, first) == preview_messages(folder, dataset, first) == []
+        assert preview_raw(folder, dataset, first) == preview_rows(folder, dataset, first) == []
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_blank_lines_change_no_rows_number(add: Callable[..., Dataset], folder: 
     rows = [json.dumps({"instruction": f"Q{n}", "output": "A"}) for n in (1, 2, 3)]
     dataset = add("\n\n".join(rows) + "\n\n")
     assert preview_raw(folder, dataset, first=3)[0]["instruction"] == "Q3"
-    assert preview_messages(folder, dataset, first=3)[0][0]["content"] == "Q3"
+    assert preview_rows(folder, dataset, first=3)[0]["messages"][0]["content"] == "Q3"
     rows[2] = '{"instruction": "Q3", "output": ""}'
     error = _fault_of(add, "\n\n".join(rows))
     assert error.message == "file: row 3: output: has no answer: it is empty"
@@ -235,7 +235,7 @@ def test_mapped_columns_are_read_as_fields(session: Session, folder: DataFolder)
         checked = upload.receive(io.BytesIO(content), 1000).check({"instruction": "question", "output": "answer"})
         dataset = upload.register(session, checked)
     assert dataset.format == "alpaca"
-    assert [turn["content"] for turn in preview_messages(folder, dataset)[0]] == ["Q", "A"]
+    assert [turn["content"] for turn in preview_rows(folder, dataset)[0]["messages"]] == ["Q", "A"]
     assert preview_raw(folder, dataset) == [{"question": "Q", "answer": "A", "output": "old"}]
 
 

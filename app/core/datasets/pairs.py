@@ -1,0 +1,87 @@
+"""Preference pairs: a prompt, the answer that was chosen, and the one that was rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
+from app.core.datasets.faults import RowFault
+from app.core.datasets.fields import answer_field, question
+from app.core.datasets.turns import Messages, check_order, opening, read_turn, read_turns
+
+Pair = dict[str, Messages]  # prompt, chosen, rejected
+
+
+def of_question(row: Mapping[str, Any]) -> Pair:
+    """`instruction` and `input` ask, `chosen` and `rejected` answer. Raises: RowFault."""
+    prompt = [*opening(row), {"role": "user", "content": question(row, "input")}]
+    return _pair("instruction", prompt, _answers(row, "chosen"), _answers(row, "rejected"))
+
+
+def of_conversations(row: Mapping[str, Any]) -> Pair:
+    """`conversations` up to the answer; `chosen` and `rejected` are its turns or texts. Raises: RowFault."""
+    prompt = [*opening(row), *read_turns(row["conversations"], "conversations")]
+    return _pair("conversations", prompt, _answers(row, "chosen"), _answers(row, "rejected"))
+
+
+def of_prompt(row: Mapping[str, Any]) -> Pair:
+    """`prompt`, `chosen` and `rejected`, each a text or a list of turns.
+
+    Where both answers are whole conversations, the prompt is what they share, and the field of that name may be
+    missing. Raises: RowFault.
+    """
+    chosen, rejected = _answers(row, "chosen"), _answers(row, "rejected")
+    prompt = _prompt(row)
+    if chosen[0]["role"] == "assistant" or rejected[0]["role"] == "assistant":
+        if not prompt:
+            raise RowFault("prompt", "is missing, and chosen and rejected are not whole conversations")
+        return _pair("prompt", [*opening(row), *prompt], chosen, rejected)
+    return _part(row, prompt, chosen, rejected)
+
+
+def _prompt(row: Mapping[str, Any]) -> Messages:
+    value = row.get("prompt")
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}] if value.strip() else []
+    return [] if value is None else read_turns(value, "prompt")
+
+
+def _answers(row: Mapping[str, Any], field: str) -> Messages:
+    value = row.get(field)
+    if isinstance(value, Mapping):
+        return [read_turn(value, field)]
+    if isinstance(value, list) and value:
+        return read_turns(value, field)
+    return [{"role": "assistant", "content": answer_field({field: value or None}, field)}]
+
+
+def _part(row: Mapping[str, Any], prompt: Messages, chosen: Messages, rejected: Messages) -> Pair:
+    """Split two whole conversations behind the last turn that they share."""
+    _refuse_same(chosen, rejected)
+    pairs = zip(chosen, rejected, strict=False)
+    shared = [turn for turn, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    if not shared:
+        raise RowFault("rejected", "does not begin with the turns with which chosen begins")
+    if any(turn not in shared for turn in prompt):
+        raise RowFault("prompt", "is not among the turns with which chosen and rejected begin")
+    return _pair("chosen", [*opening(row), *shared], chosen[len(shared) :], rejected[len(shared) :])
+
+
+def _pair(field: str, prompt: Messages, chosen: Messages, rejected: Messages) -> Pair:
+    """Check all turns' order. `field` is where the prompt stands. Raises: RowFault."""
+    _refuse_same(chosen, rejected)
+    last = check_order(prompt, field)
+    if last not in ("user", "tool"):
+        raise RowFault(field, f"ends with the role {last}: what is to be answered must end with user or tool")
+    for name, answers in (("chosen", chosen), ("rejected", rejected)):
+        if not answers:
+            raise RowFault(name, "has no answer behind the turns that chosen and rejected share")
+        if check_order(answers, name, before=last) != "assistant":
+            raise RowFault(name, "does not end with an answer (the role assistant)")
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _refuse_same(chosen: Messages, rejected: Messages) -> None:
+    if chosen == rejected:
+        raise RowFault("rejected", "is the same as chosen: there is nothing to prefer")
