@@ -19,7 +19,8 @@ from app.core.settings import Settings
 from worker.children import Children
 from worker.context import JobContext
 from worker.gpu import Sampler
-from worker.loop import Worker, lock_data_folder
+from worker.lock import lock_data_folder
+from worker.loop import Worker
 
 STEPS_VARIABLE = "BENCH_STEPS"
 PAUSE_SECONDS = 0.1  # between steps, on average; random, so as not to run in step with a poll

@@ -13,7 +13,8 @@ from app.core.first_run import register_demo
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder
 from app.core.settings import Settings
-from worker.loop import build_worker, lock_data_folder
+from worker.lock import lock_data_folder
+from worker.loop import build_worker
 
 logger = logging.getLogger("worker")
 

@@ -1,27 +1,25 @@
-"""The worker's loop: one lock per data folder, one job at a time, one child per job."""
+"""The worker's loop: one job at a time, one child per job."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import threading
 import time
 from pathlib import Path
-from typing import IO
 
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from app import __version__
 from app.core.database import Database
-from app.core.errors import AppError, WorkerAlreadyRunning
+from app.core.errors import AppError
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job, WorkerState
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import ACTIVE, JobKind, JobStatus
-from app.core.paths import OF_DASHBOARD, DataFolder, write_private
+from app.core.paths import DataFolder, write_private
 from app.core.settings import Settings
 from worker.children import Children, kill_group
 from worker.context import Assignment
@@ -39,38 +37,6 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
 SHUTDOWN_SECONDS = 8.0  # `docker stop` grants 10
-_LOCK_TRIES = 5
-_LOCK_PAUSE_SECONDS = 0.05
-
-
-def lock_data_folder(folder: DataFolder, *, of_dashboard: bool = False) -> IO[str]:
-    """Hold the returned file open for as long as the worker runs; its lines are the pid and who started it.
-
-    Raises: WorkerAlreadyRunning.
-    """
-    file = folder.worker_lock.open("a+")
-    if not _take_lock(file):
-        file.close()
-        raise WorkerAlreadyRunning(
-            f"Another worker already runs on {folder.home}.",
-            advice="One worker serves a data folder: stop the other, or set LORADECK_HOME to another folder.",
-        )
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n{OF_DASHBOARD if of_dashboard else 'alone'}\n")
-    file.flush()
-    return file
-
-
-def _take_lock(file: IO[str]) -> bool:
-    """A dashboard that looks whether the lock is held holds it for an instant itself, hence several tries."""
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE_SECONDS)
-        else:
-            return True
-    return False
 
 
 class Worker:

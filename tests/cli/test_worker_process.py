@@ -18,7 +18,7 @@ from app.cli.worker_process import EXIT_ALREADY_RUNNING, WorkerProcess
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 from tests.live_server import environment_for
-from worker.loop import lock_data_folder
+from worker.lock import lock_data_folder
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -9,20 +9,16 @@ import time
 from collections.abc import Callable
 
 import psutil
-import pytest
 from sqlmodel import select
 
-from app.core.errors import WorkerAlreadyRunning
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, WorkerState
 from app.core.jobs.queue import claim_next, request_cancel
 from app.core.jobs.spec import parse_yaml
 from app.core.jobs.status import ENDED, JobStatus
 from app.core.metrics.store import put_metrics, read_series
-from app.core.paths import DataFolder
 from tests.worker.conftest import ScriptedWorker
 from worker.identity import ProcessIdentity
-from worker.loop import lock_data_folder
 
 MakeJob = Callable[..., Job]
 
@@ -225,12 +221,6 @@ def test_job_whose_dataset_is_gone_fails_and_the_queue_goes_on(scripted: Scripte
         session.add(stored)
     scripted.run_until(ended(scripted, job))
     assert scripted.job(job).status == JobStatus.FAILED
-
-
-def test_second_worker_on_a_data_folder_is_refused(folder: DataFolder) -> None:
-    with lock_data_folder(folder), pytest.raises(WorkerAlreadyRunning, match="Another worker already runs"):
-        lock_data_folder(folder)
-    lock_data_folder(folder).close()
 
 
 def test_readings_are_stored_with_and_without_a_job(scripted: ScriptedWorker, make_job: MakeJob) -> None:
