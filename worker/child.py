@@ -27,7 +27,7 @@ SPARE_FLAG = "--spare"  # import everything ahead of the assignment
 JOB_FUNCTIONS: dict[str, str] = {
     "train": "worker.training.train:run_training",
     "merge": "worker.artifacts.merge:run_merge",
-    "import": "worker.base_models.importer:run_import",
+    "import": "worker.imports:run_import",
     "playground": "worker.inference.generate:run_generate",
 }
 

@@ -120,6 +120,12 @@ class ModelLoadError(JobError):
     code = "model_load"
 
 
+class DatasetImportError(JobError):
+    """The dataset could not be imported."""
+
+    code = "dataset_import"
+
+
 class MergeError(JobError):
     """The adapter could not be merged into the base model."""
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from app.core.errors import Conflict, Fault, InvalidInput
 
 MAX_NAME = 120  # characters
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_id(reference: str) -> bool:
+    """Whether it reads as `owner/name`, as models and datasets of the Hugging Face hub are named."""
+    return _HUB_ID.fullmatch(reference) is not None
 
 
 def clean_name(name: str, thing: str) -> str:

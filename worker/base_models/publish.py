@@ -82,10 +82,11 @@ def link_or_copy(source: Path, target: Path) -> None:
     for file in files_of(source):
         destination = target / file.relative_to(source)
         destination.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _link_or_copy_file(file.resolve(), destination)
+        link_or_copy_file(file.resolve(), destination)
 
 
-def _link_or_copy_file(source: Path, destination: Path) -> None:
+def link_or_copy_file(source: Path, destination: Path) -> None:
+    """Make `destination` a hard link to the file `source`, or a copy across filesystems."""
     try:
         os.link(source, destination)
     except OSError as error:

@@ -13,6 +13,6 @@ class RowFault(Exception):
         self.field = field
         self.message = message
 
-    def at(self, row: int) -> Fault:
-        """The fault with its row's number among the file's rows, from 1."""
+    def at(self, row: int | str) -> Fault:
+        """The fault with its row's number among the file's rows, from 1; of several files also the file's name."""
         return Fault("file", f"row {row}: {self.field}: {self.message}" if self.field else f"row {row}: {self.message}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +42,14 @@ class Checked:
 
 
 def normalise(source: Path, target: Path, suffix: str | None = None, columns: Columns | None = None) -> Checked:
-    """Write `source`'s rows to `target`, one a line, as what RowKind says of the format's kind.
+    """Write `source`'s rows to `target`, as `normalise_rows` does."""
+    return normalise_rows(read_rows(source, suffix), target, columns)
+
+
+def normalise_rows(
+    numbered: Iterable[tuple[int | str, Row | RowFault]], target: Path, columns: Columns | None = None
+) -> Checked:
+    """Write rows to `target`, one a line, as what RowKind says of the format's kind. Each comes with its number.
 
     A role may be `tool`, which not every chat template takes. Raises: DatasetFormatError with row numbers; InvalidInput
     on `column` where a mapped column is not there.
@@ -49,7 +57,7 @@ def normalise(source: Path, target: Path, suffix: str | None = None, columns: Co
     rows, faults = _Rows(columns or {}), _Faults()
     digest, count = hashlib.sha256(), 0
     with target.open("wb") as out:
-        for number, row in read_rows(source, suffix):
+        for number, row in numbered:
             try:
                 line = _line(rows.normalised(row))
             except RowFault as fault:
@@ -111,7 +119,7 @@ class _Faults:
     named: list[Fault] = field(default_factory=list)
     count: int = 0
 
-    def add(self, fault: RowFault, number: int) -> None:
+    def add(self, fault: RowFault, number: int | str) -> None:
         self.count += 1
         if len(self.named) < MAX_FAULTS:
             self.named.append(fault.at(number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from contextlib import closing
 from itertools import islice
 
@@ -18,9 +19,19 @@ def preview_raw(folder: DataFolder, dataset: Dataset, first: int = 1, count: int
     """Rows as they came, from row `first` (from 1)."""
     if first > dataset.rows:
         return []
-    source = next(folder.dataset(dataset.key).glob("source.*"))
-    with closing(read_rows(source, skip=first - 1)) as rows:
-        return [row for _number, row in islice(rows, count) if not isinstance(row, RowFault)]
+    with closing(_raw_rows(folder, dataset, skip=first - 1)) as rows:
+        return list(islice(rows, count))
+
+
+def _raw_rows(folder: DataFolder, dataset: Dataset, skip: int) -> Generator[Row, None, None]:
+    """Rows as they came; those of a hub dataset may lie in several files."""
+    sources = sorted(folder.dataset(dataset.key).glob("source.*"))
+    counts = [file["rows"] for file in dataset.source.get("files", ())] or [dataset.rows]
+    for source, count in zip(sources, counts, strict=True):
+        if skip < count:
+            with closing(read_rows(source, skip=skip)) as rows:
+                yield from (row for _number, row in rows if not isinstance(row, RowFault))
+        skip = max(0, skip - count)
 
 
 def preview_rows(folder: DataFolder, dataset: Dataset, first: int = 1, count: int = 10) -> list[Normalised]:

@@ -23,7 +23,7 @@ from app.core.paths import DataFolder, fsync_folder
 from app.core.table import as_id
 
 _CHUNK_BYTES = 1024 * 1024
-_ROWS = "rows.jsonl"
+ROWS = "rows.jsonl"
 _MAX_FILENAME = 255  # characters
 
 
@@ -87,7 +87,7 @@ class Upload:
 
     def check(self, columns: Columns | None = None) -> Checked:
         """Read every row, write the normalised copy. Raises: DatasetFormatError with row numbers."""
-        return normalise(self.source, self._staging / _ROWS, suffix=self.suffix, columns=columns)
+        return normalise(self.source, self._staging / ROWS, suffix=self.suffix, columns=columns)
 
     def register(self, session: Session, checked: Checked, name: str | None = None) -> Dataset:
         """Store the dataset under its id. Raises: InvalidInput or Conflict on `name`."""
@@ -123,4 +123,4 @@ def add_file(session: Session, folder: DataFolder, path: Path, name: str | None 
 
 def rows_path(folder: DataFolder, dataset: Dataset) -> Path:
     """The normalised rows that training reads."""
-    return folder.dataset(dataset.key) / _ROWS
+    return folder.dataset(dataset.key) / ROWS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,11 @@ from app.core.jobs.status import JobKind
 from app.core.models.gguf_facts import inspect_gguf
 from app.core.models.inspect import ModelFacts, inspect_folder
 from app.core.models.models import BaseModel, ModelStatus
-from app.core.names import clean_name, name_taken
+from app.core.names import clean_name, is_hub_id, name_taken
 from app.core.table import MAX_ID, as_id
 
 logger = logging.getLogger(__name__)
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IMPORT_PRIORITY = 10  # jobs may wait for it
 
 
@@ -75,7 +73,7 @@ def add_model(session: Session, reference: str, local_roots: Sequence[Path], nam
     path = _local_path(reference)
     if path is not None:
         return _add_local(session, _allowed(path, local_roots), name)
-    if not _HUB_ID.fullmatch(reference):
+    if not is_hub_id(reference):
         raise InvalidInput(f"{reference!r} is neither a folder that exists nor a hub id (owner/name).", field="path")
     return add_imported(session, name or reference.rpartition("/")[2].lower(), {"kind": "hub", "hub_id": reference})
 
