@@ -106,7 +106,10 @@ def run_harness(model_path: str, rows_path: Path, spec: TrainingSpec, folder: Pa
     payload = {
         "spec": spec.model_dump(mode="json"),
         "base_model": {"name": "bench", "path": model_path, "architecture": None},
-        "dataset": {"name": "bench", "path": str(rows_path), "format": "messages", "sha256": None},
+        "dataset": {
+            **{"name": "bench", "path": str(rows_path), "tokens": str(folder / "tokens")},
+            **{"format": "messages", "sha256": None},
+        },
     }
     spool = folder / "spool.jsonl"
     assignment = Assignment(1, "train", 1, str(folder), str(spool), str(folder / "train.log"), payload)

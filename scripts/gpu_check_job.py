@@ -23,7 +23,10 @@ def make_assignment(folder: Path) -> Assignment:
     payload: dict[str, Any] = {
         "spec": spec.model_dump(mode="json"),
         "base_model": {"name": "tiny", "path": str(folder / "model"), "architecture": "LlamaForCausalLM"},
-        "dataset": {"name": "rows", "path": str(rows), "format": "messages", "sha256": None},
+        "dataset": {
+            **{"name": "rows", "path": str(rows), "tokens": str(folder / "tokens")},
+            **{"format": "messages", "sha256": None},
+        },
     }
     return Assignment(
         job_id=1,

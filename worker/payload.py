@@ -36,6 +36,7 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
         "dataset": {
             "name": dataset.name,
             "path": str(path.resolve()),
+            "tokens": str(path.parent.resolve() / "tokens"),  # kept from job to job, gone with the dataset
             "format": dataset.format,
             "kind": dataset.kind.value,
             "sha256": dataset.rows_sha256,
@@ -56,6 +57,7 @@ def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) ->
     return {
         "base_model": _base_model(session, job),
         "adapter_path": None if job.spec["base"] else _adapter_path(session, folder, job),
+        "task": get_job(session, job.source_job_id or 0).spec["task"],
         "prompt": job.spec["prompt"],
         "max_new_tokens": job.spec["max_new_tokens"],
         "temperature": 0.0,

@@ -115,7 +115,10 @@ def train_payload(model: Path, rows: Path, **spec: Any) -> dict[str, Any]:
     return {
         "spec": values,
         "base_model": {"name": "tiny", "path": str(model), "architecture": "LlamaForCausalLM"},
-        "dataset": {"name": "boxes", "path": str(rows), "format": "messages", "sha256": None},
+        "dataset": {
+            **{"name": "boxes", "path": str(rows), "tokens": str(rows.parent / "tokens")},
+            **{"format": "messages", "sha256": None},
+        },
     }
 
 

@@ -54,6 +54,26 @@ def folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in files_of(folder))
 
 
+def folder_fault(folder: Path) -> str | None:
+    """What is wrong with a published folder: its `meta.json`, or the first file that is not as that says; else None."""
+    try:
+        files = json.loads((folder / META).read_bytes())["files"]
+        return next((fault for file in files if (fault := _file_fault(folder, **file))), None)
+    except FileNotFoundError:
+        return f"it is not complete: {META} is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{META} cannot be read: {error}"
+
+
+def _file_fault(folder: Path, path: str, bytes: int, sha256: str) -> str | None:
+    file = folder / path
+    if not file.is_file():
+        return f"{path} is missing"
+    if file.stat().st_size != bytes:
+        return f"{path} has {file.stat().st_size} bytes instead of {bytes}"
+    return None if hash_file(file) == sha256 else f"{path} is damaged: its SHA-256 is not that of {META}"
+
+
 def _write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
     """Written last: its presence says that everything else is there."""
     files = [

@@ -54,7 +54,7 @@ class Sampling:
 
 
 def run_generate(context: JobContext) -> dict[str, Any]:
-    """Answer the payload's prompt: {text, tokens, stop_reason}.
+    """Answer the payload's prompt, or go on with it where its `task` is text: {text, tokens, stop_reason}.
 
     Payload: base_model {path}, adapter_path (or null), prompt or messages, max_new_tokens, temperature and, if the
     answer must come out the same again, seed. A stop request ends the answer where it is.
@@ -73,6 +73,8 @@ def run_generate(context: JobContext) -> dict[str, Any]:
         context.spool.progress(tokens, sampling.max_new_tokens)
         return context.stop_request is not None
 
+    if payload.get("task") == "text":
+        return asdict(continue_text(model, tokenizer, messages[-1]["content"], sampling, on_token))
     return asdict(generate(model, tokenizer, messages, sampling, on_token))
 
 
@@ -94,8 +96,24 @@ def generate(
     Raises: InvalidInput where the conversation fills the model's context.
     """
     ensure_chat_template(tokenizer)
-    prompt = _encode_prompt(tokenizer, messages).to(model.device)
-    stop_ids = stop_token_ids(model, tokenizer)
+    ids = _encode_prompt(tokenizer, messages)
+    return _go_on(model, tokenizer, ids, stop_token_ids(model, tokenizer), sampling, on_token)
+
+
+def continue_text(
+    model: Any, tokenizer: Any, text: str, sampling: Sampling, on_token: Callable[[int], bool]
+) -> Generation:
+    """Go on where the text ends, without a chat template; else as `generate`. Raises: InvalidInput."""
+    ids = tokenizer(text, return_tensors="pt", verbose=False)["input_ids"]
+    ids = ids[:, :-1] if ids[0, -1] == tokenizer.eos_token_id else ids  # as tokenizers add that are asked to
+    return _go_on(model, tokenizer, ids, _end_ids(model, tokenizer), sampling, on_token)
+
+
+def _go_on(
+    model: Any, tokenizer: Any, ids: Any, stop_ids: list[int], sampling: Sampling, on_token: Callable[[int], bool]
+) -> Generation:
+    """`ids` are (1, seq)."""
+    prompt = ids.to(model.device)
     stopping = _StopWhen(prompt.shape[1], on_token)
     if sampling.temperature > 0:
         torch.manual_seed(sampling.seed) if sampling.seed is not None else torch.seed()
@@ -104,8 +122,8 @@ def generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=min(sampling.max_new_tokens, _room(model, prompt.shape[1])),
-            eos_token_id=stop_ids,
-            pad_token_id=stop_ids[0],
+            eos_token_id=stop_ids or None,
+            pad_token_id=stop_ids[0] if stop_ids else 0,  # nothing is padded: there is one answer
             stopping_criteria=StoppingCriteriaList([stopping]),
             **_choice(sampling),
         )
@@ -115,10 +133,14 @@ def generate(
 
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """The tokens that end an answer: the model's and the tokenizer's own, and the one that training learns."""
+    ids = {*_end_ids(model, tokenizer), _end_of_turn(tokenizer)}
+    return sorted(i for i in ids if i is not None)
+
+
+def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     configured = model.generation_config.eos_token_id
-    ids = set(configured if isinstance(configured, list) else [configured])
-    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    return sorted(ids - {None})
+    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
+    return sorted(i for i in ids if i is not None)
 
 
 def _end_of_turn(tokenizer: Any) -> int | None:

@@ -55,17 +55,15 @@ def as_messages(turns: Any) -> Messages:
     return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns]
 
 
-def check_unchanged(path: Path, sha256: str | None) -> None:
-    """Raises: DatasetFormatError where the file is not the one with this digest; without one it may be any."""
-    if sha256 and _sha256(path) != sha256:
+def check_unchanged(path: Path, sha256: str | None) -> str:
+    """The file's SHA-256. Raises: DatasetFormatError where it is not `sha256`; without one it may be any."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 and found != sha256:
         raise DatasetFormatError(
             [Fault("dataset", f"{path.name} has changed since the job was queued", "Queue it anew.")]
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _parse_row(line: bytes, take: Callable[[Object], Read], number: int) -> Read:

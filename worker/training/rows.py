@@ -1,10 +1,10 @@
-"""The rows of a job: read, split into training and eval rows, encoded; what was cut or dropped is counted."""
+"""The rows of a job: encoded, or kept from an earlier job, and split into training and eval rows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext
 from worker.training.callback import check_cancelled
 from worker.training.data import EncodedRow, TemplateMismatch, encode_turns
-from worker.training.reading import Messages, read_rows, row_error, split_rows
+from worker.training.encoded import Sequences, TokenWriter
+from worker.training.reading import check_unchanged, messages_of, read_as, row_error, split_rows, text_of
+from worker.training.texts import encode_text
+from worker.training.token_cache import Counts, find_or_encode, what_decides
 
 logger = logging.getLogger(__name__)
 
@@ -21,65 +24,94 @@ _CHECKED_ROWS = 200  # a stop request is looked for after so many
 _LOGGED_ROWS = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """What a job trains on and is measured by."""
+    """What a job trains on and is measured by. `held_out` are the eval rows' numbers in the dataset, from 0."""
 
-    train: list[EncodedRow] = field(default_factory=list)
-    evaluation: list[EncodedRow] = field(default_factory=list)
-    eval_messages: list[Messages] = field(default_factory=list)
-    dropped: int = 0  # rows whose whole answer lies beyond max_length, or, where asked for, any part of them
-    truncated: int = 0  # rows that were cut and still have labels
-    split: int = 0  # rows that became one sequence for each answer, since the template rewrites history
-
-    def add(self, sequences: Sequence[EncodedRow], *, held_out: bool, drop_overlong: bool) -> None:
-        """Take one row's sequences, except those with nothing to learn, and count what became of the row."""
-        overlong = any(sequence.truncated for sequence in sequences)
-        kept = [] if overlong and drop_overlong else [one for one in sequences if one.trained_tokens]
-        if not kept:
-            self.dropped += 1
-            return
-        self.truncated += overlong
-        self.split += len(sequences) > 1
-        (self.evaluation if held_out else self.train).extend(kept)
+    train: Sequences
+    evaluation: Sequences
+    held_out: list[int]
+    counts: Counts
 
 
 def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> EncodedRows:
-    """Read and encode the payload's dataset. Raises: DatasetFormatError naming the row, JobCancelled."""
+    """The payload's dataset, encoded. Raises: DatasetFormatError naming the row, DiskFull, JobCancelled."""
     dataset = context.payload["dataset"]
-    messages = list(read_rows(Path(dataset["path"]), dataset.get("sha256")))
-    _, held_out = split_rows(len(messages), spec.eval_fraction, spec.seed)
-    rows = _encode_all(context, tokenizer, messages, set(held_out), spec)
-    rows.eval_messages = [messages[index] for index in held_out]
+    path, model_folder = Path(dataset["path"]), Path(context.payload["base_model"]["path"])
+    decides = what_decides(tokenizer, model_folder, check_unchanged(path, dataset.get("sha256")), spec)
+
+    def encode(writer: TokenWriter) -> Counts:
+        return _encode_all(context, tokenizer, spec, writer)
+
+    sequences, counts = find_or_encode(
+        Path(dataset["tokens"]), decides, path.stat().st_size, encode, lambda: check_cancelled(context)
+    )
+    _, held_out = split_rows(counts.rows, spec.eval_fraction, spec.seed)
+    rows = EncodedRows(*sequences.split(held_out), held_out, counts)
+    _refuse_if_none(rows, spec, dataset["name"])
+    _log(rows, spec)
+    return rows
+
+
+def _refuse_if_none(rows: EncodedRows, spec: TrainingSpec, name: str) -> None:
     if not rows.train:
-        which = f"of rows 1 to {len(messages)} of {dataset['name']}, none to train on keeps a token to learn"
-        message = f"{which} within max_length = {spec.max_length}"
-        raise DatasetFormatError([Fault("max_length", message, "Raise max_length, or look at these rows' answers.")])
+        message = f"of rows 1 to {rows.counts.rows} of {name}, none to train on keeps a token to learn"
+        fault = Fault("max_length", f"{message} within max_length = {spec.max_length}", _advice(spec.task))
+        raise DatasetFormatError([fault])
+
+
+def _advice(task: str) -> str:
+    return f"Raise max_length, or look at these rows' {'texts' if task == 'text' else 'answers'}."
+
+
+def _log(rows: EncodedRows, spec: TrainingSpec) -> None:
+    counts = rows.counts
     logger.info(
-        "%d sequences to train on, %d held out; %d rows cut to %d tokens, %d rows dropped as too long",
-        len(rows.train), len(rows.evaluation), rows.truncated, spec.max_length, rows.dropped,
+        "%d sequences to train on, %d held out; %d rows cut to %d tokens, %d rows dropped as too long or empty",
+        len(rows.train), len(rows.evaluation), counts.truncated, spec.max_length, counts.dropped,
     )  # fmt: skip
-    if rows.split:
-        logger.info("the chat template rewrites earlier turns: %d rows became one sequence for each answer", rows.split)
-    return rows
+    if counts.split and spec.task == "text":
+        logger.info("%d rows are longer than max_length and became several sequences", counts.split)
+    elif counts.split:
+        logger.info(
+            "the chat template rewrites earlier turns: %d rows became one sequence for each answer", counts.split
+        )
 
 
-def _encode_all(
-    context: JobContext, tokenizer: Any, messages: Sequence[Messages], held_out: set[int], spec: TrainingSpec
-) -> EncodedRows:
-    rows = EncodedRows()
-    for index, conversation in enumerate(messages):
-        if index % _CHECKED_ROWS == 0:
+def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer: TokenWriter) -> Counts:
+    counts = Counts()
+    for sequences in _encoded(context.payload["dataset"]["path"], tokenizer, spec):
+        if counts.rows % _CHECKED_ROWS == 0:
             check_cancelled(context)
-        if index and index % _LOGGED_ROWS == 0:
-            logger.info("%d of %d rows tokenized", index, len(messages))
-        sequences = _encode(tokenizer, conversation, spec.max_length, number=index + 1)
-        rows.add(sequences, held_out=index in held_out, drop_overlong=spec.overlong_rows == "drop")
-    return rows
+        for sequence in _kept(sequences, counts, drop_overlong=spec.overlong_rows == "drop"):
+            writer.add(counts.rows, sequence)
+        counts.rows += 1
+        if counts.rows % _LOGGED_ROWS == 0:
+            logger.info("%d rows tokenized", counts.rows)
+    return counts
 
 
-def _encode(tokenizer: Any, messages: Messages, max_length: int, number: int) -> list[EncodedRow]:
-    try:
-        return encode_turns(tokenizer, messages, max_length)
-    except TemplateMismatch as error:
-        raise row_error(number, f"cannot be used with this model: {error}", "Change or remove this row.") from error
+def _kept(sequences: Sequence[EncodedRow], counts: Counts, *, drop_overlong: bool) -> list[EncodedRow]:
+    """One row's sequences, except those with nothing to learn; what became of the row is counted."""
+    overlong = any(sequence.truncated for sequence in sequences)
+    kept = [] if overlong and drop_overlong else [one for one in sequences if one.trained_tokens]
+    counts.dropped += not kept
+    counts.truncated += bool(kept) and overlong
+    counts.split += bool(kept) and len(sequences) > 1
+    return kept
+
+
+def _encoded(path: str, tokenizer: Any, spec: TrainingSpec) -> Iterator[list[EncodedRow]]:
+    """The sequences of each row. Raises: DatasetFormatError naming the row."""
+    take = text_of if spec.task == "text" else messages_of
+    for number, row in enumerate(read_as(Path(path), take), start=1):
+        try:
+            yield _encode(tokenizer, row, spec)
+        except TemplateMismatch as error:
+            raise row_error(number, f"cannot be used with this model: {error}", "Change or remove this row.") from error
+
+
+def _encode(tokenizer: Any, row: Any, spec: TrainingSpec) -> list[EncodedRow]:
+    if spec.task == "text":
+        return encode_text(tokenizer, row, spec.max_length, split=spec.overlong_rows == "split")
+    return encode_turns(tokenizer, row, spec.max_length)

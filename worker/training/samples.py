@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidInput
 from worker.context import JobContext
-from worker.inference.generate import Sampling, generate
+from worker.inference.generate import Sampling, continue_text, generate
 from worker.training.callback import check_cancelled
-from worker.training.reading import Messages
+from worker.training.reading import Messages, messages_of, read_as, text_of
 
 logger = logging.getLogger(__name__)
 
 MAX_PROMPTS = 2
 _MAX_PROMPT_CHARACTERS = 2000
+_OPENING_TOKENS = 32
 _SAMPLING = Sampling(max_new_tokens=48)
 
+Prompt = Messages | str  # a conversation to answer, or the opening of a text to go on with
 
-def choose_prompts(rows: Sequence[Messages]) -> list[Messages]:
-    """The first turns, up to the first answer, of up to two rows; long ones are passed over, since they take long."""
-    prompts = [_opening(messages) for messages in rows]
-    short = [p for p in prompts if p and sum(len(turn["content"]) for turn in p) <= _MAX_PROMPT_CHARACTERS]
-    return short[:MAX_PROMPTS]
+
+def choose_prompts(path: Path, held_out: Collection[int], tokenizer: Any, task: str) -> list[Prompt]:
+    """Prompts of up to two of the dataset's rows `held_out`: first turns up to the first answer, or a text's opening.
+
+    Long conversations are passed over, since they take long.
+    """
+    prompts = _text_openings(path, held_out, tokenizer) if task == "text" else _questions(path, held_out)
+    return list(islice(prompts, MAX_PROMPTS))
 
 
 def write_samples(
     context: JobContext,
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[Messages],
+    prompts: Sequence[Prompt],
     step: int,
     which: Sequence[str] = ("base", "tuned"),
 ) -> None:
@@ -40,14 +47,22 @@ def write_samples(
     That is the model with the adapter switched off, or at step 0 the whole model as it starts.
     """
     model.eval()
-    for messages in prompts:
+    for prompt in prompts:
         for name in which:
             check_cancelled(context)
             with model.disable_adapter() if name == "base" and step else nullcontext():
-                text = _answer(context, model, tokenizer, messages)
+                text = _answer(context, model, tokenizer, prompt)
             if text is not None:
-                sample = {"prompt": messages[-1]["content"], "text": text, "model": name}
+                shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+                sample = {"prompt": shown, "text": text, "model": name}
                 context.spool.write("sample", sample, step=0 if name == "base" else step)
+
+
+def _questions(path: Path, rows: Collection[int]) -> Iterator[Messages]:
+    for messages in read_as(path, messages_of, rows):
+        prompt = _opening(messages)
+        if prompt and sum(len(turn["content"]) for turn in prompt) <= _MAX_PROMPT_CHARACTERS:
+            yield prompt
 
 
 def _opening(messages: Messages) -> Messages:
@@ -56,9 +71,23 @@ def _opening(messages: Messages) -> Messages:
     return opening if opening and opening[-1]["role"] == "user" else []
 
 
-def _answer(context: JobContext, model: Any, tokenizer: Any, messages: Messages) -> str | None:
+def _text_openings(path: Path, rows: Collection[int], tokenizer: Any) -> Iterator[str]:
+    """The first tokens of each text, at most half of it, and no part of a character."""
+    for text in read_as(path, text_of, rows):
+        ids = tokenizer(text[:_MAX_PROMPT_CHARACTERS], add_special_tokens=False, verbose=False)["input_ids"]
+        opening = tokenizer.decode(ids[: min(_OPENING_TOKENS, len(ids) // 2)]).rstrip("\N{REPLACEMENT CHARACTER}")
+        if opening.strip():
+            yield opening
+
+
+def _answer(context: JobContext, model: Any, tokenizer: Any, prompt: Prompt) -> str | None:
+    def stop(_tokens: int) -> bool:
+        return context.stop_request is not None
+
     try:
-        return generate(model, tokenizer, messages, _SAMPLING, lambda _tokens: context.stop_request is not None).text
+        if isinstance(prompt, str):
+            return continue_text(model, tokenizer, prompt, _SAMPLING, stop).text
+        return generate(model, tokenizer, prompt, _SAMPLING, stop).text
     except InvalidInput as error:  # a prompt that fills the model's context says nothing about the training
         logger.warning("no sample for one prompt: %s", error.message)
         return None

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
@@ -17,8 +18,9 @@ from worker.training.adapters import add_lora, base_stays, initial_lora
 from worker.training.batches import choose_collator
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import AdapterSaver
-from worker.training.data import EncodedRow, ensure_chat_template
+from worker.training.data import ensure_chat_template
 from worker.training.duties import Duties
+from worker.training.encoded import Sequences
 from worker.training.losses import mean_loss
 from worker.training.model import (
     Hardware,
@@ -30,7 +32,7 @@ from worker.training.model import (
 )
 from worker.training.receipt import write_receipt
 from worker.training.rows import EncodedRows, load_rows
-from worker.training.samples import choose_prompts, write_samples
+from worker.training.samples import Prompt, choose_prompts, write_samples
 from worker.training.trainer import AnswerTrainer, make_arguments
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ logger = logging.getLogger(__name__)
 def run_training(context: JobContext) -> dict[str, Any]:
     """Train the payload's spec and save the adapter below the job's folder; returns the job's summary.
 
-    Payload: spec, base_model {name, path, architecture}, dataset {name, path, format, sha256 of the file at path}.
+    Payload: spec, base_model {name, path, architecture}, dataset {name, path, tokens (a folder to keep them in),
+    format, sha256 of the file at path}.
     Raises: InvalidInput, DatasetFormatError, ModelLoadError, DiskFull, JobError; JobCancelled where the user stops it,
     after saving the adapter if that was asked.
     """
@@ -49,7 +52,7 @@ def run_training(context: JobContext) -> dict[str, Any]:
     hardware = choose_hardware(spec.bf16)
     logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())
     tokenizer = load_tokenizer(base["path"])
-    if ensure_chat_template(tokenizer):
+    if spec.task != "text" and ensure_chat_template(tokenizer):
         logger.warning("%s has no chat template: ChatML is used, and saved with the adapter", base["name"])
     check_cancelled(context)
     model = add_lora(load_base_model(base["path"], hardware), spec, base["name"])
@@ -76,7 +79,7 @@ def _train(
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
     )
     saver.drop_earlier_attempts()
-    prompts, still_base = choose_prompts(rows.eval_messages), base_stays(spec)
+    prompts, still_base = _prompts(context, rows, tokenizer, spec), base_stays(spec)
     if not still_base:
         context.spool.phase("sample")
         write_samples(context, model, tokenizer, prompts, 0, ["base"])
@@ -92,18 +95,22 @@ def _train(
     return _summary(callback, model, rows, hardware, extra)
 
 
-def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: list[EncodedRow], base: bool) -> float:
+def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: Sequences, base: bool) -> float:
     """Mean loss over the eval rows, of the base model (the adapter switched off) or as trained so far."""
     batches = _eval_batches(context, rows, trainer)
     with model.disable_adapter() if base else nullcontext():
         return mean_loss(model, batches, trainer.scoring)
 
 
-def _eval_batches(context: JobContext, rows: list[EncodedRow], trainer: AnswerTrainer) -> Iterator[dict[str, Any]]:
-    ordered, batch_size = sorted(rows, key=lambda row: len(row.input_ids)), trainer.args.per_device_train_batch_size
+def _eval_batches(context: JobContext, rows: Sequences, trainer: AnswerTrainer) -> Iterator[dict[str, Any]]:
+    ordered, batch_size = rows.by_length(), trainer.args.per_device_train_batch_size
     for start in range(0, len(ordered), batch_size):
         check_cancelled(context)
         yield trainer.collate(ordered[start : start + batch_size])
+
+
+def _prompts(context: JobContext, rows: EncodedRows, tokenizer: Any, spec: TrainingSpec) -> list[Prompt]:
+    return choose_prompts(Path(context.payload["dataset"]["path"]), rows.held_out, tokenizer, spec.task)
 
 
 def _summary(
@@ -119,12 +126,12 @@ def _summary(
         "tokens_per_second": round(totals.tokens / max(totals.train_seconds, 1e-9), 2),
         "trainable_parameters": trainable,
         "all_parameters": everything,
-        "trained_tokens_per_epoch": sum(row.trained_tokens for row in rows.train),
+        "trained_tokens_per_epoch": rows.train.trained_tokens,
         "rows_train": len(rows.train),
         "rows_eval": len(rows.evaluation),
-        "rows_dropped": rows.dropped,
-        "rows_truncated": rows.truncated,
-        "rows_split": rows.split,
+        "rows_dropped": rows.counts.dropped,
+        "rows_truncated": rows.counts.truncated,
+        "rows_split": rows.counts.split,
         "device": str(hardware.device),
         "dtype": hardware.dtype_name,
         **extra,

@@ -16,6 +16,7 @@ from app.core.jobs.spec import TrainingSpec
 from worker.training.attention import attention_per_row
 from worker.training.batches import Collator, FlatCollator, LengthGroupedSampler
 from worker.training.data import EncodedRow
+from worker.training.encoded import lengths_of
 from worker.training.losses import answer_loss, choose_scoring
 from worker.training.model import Hardware
 
@@ -54,7 +55,7 @@ class AnswerTrainer(Trainer):
         self.collate = collate
         self.scoring = choose_scoring(model)
         self.tokens_seen = 0
-        self._lengths = [len(row.input_ids) for row in rows]
+        self.row_lengths = lengths_of(rows)
 
     @override
     def train(self, *arguments: Any, **keywords: Any) -> Any:
@@ -66,7 +67,7 @@ class AnswerTrainer(Trainer):
     @override
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(self._lengths, per_step, self.args.seed)
+        return LengthGroupedSampler(self.row_lengths, per_step, self.args.seed)
 
     @override
     def compute_loss(
