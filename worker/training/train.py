@@ -13,11 +13,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec, parse_spec
+from worker.capabilities import require_capabilities
 from worker.context import JobContext, StopRequest
-from worker.training.adapters import add_lora, base_stays, initial_lora
+from worker.training.adapters import add_lora, base_stays
 from worker.training.batches import choose_collator
 from worker.training.callback import SpoolCallback, check_cancelled
-from worker.training.checkpoints import AdapterSaver
+from worker.training.checkpoints import Saver
 from worker.training.data import ensure_chat_template
 from worker.training.duties import Duties
 from worker.training.encoded import Sequences
@@ -30,10 +31,12 @@ from worker.training.model import (
     load_tokenizer,
     set_threads,
 )
+from worker.training.outputs import AdapterOutput
+from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
 from worker.training.rows import EncodedRows, load_rows
 from worker.training.samples import Prompt, choose_prompts, write_samples
-from worker.training.trainer import AnswerTrainer, make_arguments
+from worker.training.trainer import AnswerTrainer, choose_optim, make_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +52,18 @@ def run_training(context: JobContext) -> dict[str, Any]:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     spec, base = parse_spec(context.payload["spec"]), context.payload["base_model"]
     context.spool.phase("load")
-    hardware = choose_hardware(spec.bf16)
+    require_capabilities(spec)
+    hardware, quantization = choose_hardware(spec.bf16), find_quantization(spec.model_dump())
     logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())
     tokenizer = load_tokenizer(base["path"])
     if spec.task != "text" and ensure_chat_template(tokenizer):
         logger.warning("%s has no chat template: ChatML is used, and saved with the adapter", base["name"])
     check_cancelled(context)
-    model = add_lora(load_base_model(base["path"], hardware), spec, base["name"])
+    model = add_lora(load_base_model(base["path"], hardware, quantization), spec, base["name"])
     context.spool.phase("tokenize")
     rows = load_rows(context, tokenizer, spec)
     summary = _train(context, spec, hardware, model, tokenizer, rows)
+    summary |= {"optim": choose_optim(spec, hardware), "quantization": quantization.name if quantization else None}
     write_receipt(context, spec, hardware, summary)
     return summary
 
@@ -68,7 +73,8 @@ def _train(
 ) -> dict[str, Any]:
     base = context.payload["base_model"]
     known = {k: base.get(k) for k in ("name", "architecture")}
-    saver = AdapterSaver(context.spool, context.folder, tokenizer, spec, known, initial_lora(model, spec))
+    output = AdapterOutput(model, spec, base["name"])
+    saver = Saver(context.spool, context.folder, tokenizer, spec, known, output)
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
     collate = choose_collator(model, pad, spec.max_length)
@@ -86,12 +92,12 @@ def _train(
     trainer.train()
     step = trainer.state.global_step
     context.spool.phase("save")
-    adapter_bytes = saver.save_adapter(model, step)
+    saved = saver.save_final(model, step)
     if context.stop_request is StopRequest.SAVE:
-        raise JobCancelled("Stopped as asked; the adapter is saved.")
+        raise JobCancelled(f"Stopped as asked; the {output.kind} is saved.")
     context.spool.phase("sample")
     write_samples(context, model, tokenizer, prompts, step, ["base", "tuned"] if still_base else ["tuned"])
-    extra = {"steps": step, "adapter_bytes": adapter_bytes, **callback.best.summary(step)}
+    extra = {"steps": step, **saved, **callback.best.summary(step, output.kind)}
     return _summary(callback, model, rows, hardware, extra)
 
 
