@@ -32,7 +32,7 @@ def add(
     name: Annotated[str | None, Form(max_length=120)] = None,
     column: Annotated[Sequence[str], Form(description="field=column, as instruction=question; may be repeated")] = (),
 ) -> DatasetOut:
-    """Upload a JSON, JSONL or CSV file. 422 names the rows that cannot be used."""
+    """Upload a JSON, JSONL, CSV or Parquet file. 422 names the rows that cannot be used."""
     columns = parse_columns(column)
     with Upload(folder, file.filename or "") as upload:
         checked = upload.receive(file.file, settings.max_upload_bytes).check(columns)

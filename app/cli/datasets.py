@@ -25,9 +25,10 @@ def add(
     *,
     json: AsJson = False,
 ) -> None:
-    """Register a JSON, JSONL or CSV file.
+    """Register a JSON, JSONL, CSV or Parquet file.
 
-    Formats, recognised by the rows' fields: messages, sharegpt, alpaca, dolly, prompt_completion.
+    The format is recognised by the rows' fields: messages, sharegpt, alpaca, dolly, prompt_completion, text,
+    preference, preference_alpaca, preference_sharegpt.
     """
     if not file.is_file():
         raise InvalidInput(f"{file} is not a file.", field="file")

@@ -1,4 +1,4 @@
-"""Read rows from JSON, JSONL and CSV files: row by row where the format allows, with a number for every fault."""
+"""Read rows from JSON, JSONL, CSV and Parquet files: row by row, with a number for every fault."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any, TextIO
 
 from app.core.datasets.faults import RowFault
 from app.core.datasets.json_array import read_array, reason, refuse_constant
+from app.core.datasets.parquet import plain, read_parquet
 from app.core.errors import DatasetFormatError
 
 MAX_ROW_CHARACTERS = 16 * 1024 * 1024
 MAX_DEPTH = 64  # lists and objects in each other; what shows a row again walks it recursively
-SUFFIXES = (".json", ".jsonl", ".csv")
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+_DEEP = "is nested too deeply"
 _NUL = "is not text: it holds a NUL character"
 
 Row = dict[str, Any]
@@ -33,6 +35,9 @@ def read_rows(path: Path, suffix: str | None = None, skip: int = 0) -> Generator
         raise DatasetFormatError(
             f"{kind or 'A file without a suffix'} is not one of {', '.join(SUFFIXES)}.", field="file"
         )
+    if kind == ".parquet":
+        yield from ((number, _as_parquet_row(row)) for number, row in read_parquet(path, skip))
+        return
     _refuse_binary(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -100,11 +105,15 @@ def _parse_line(line: str, line_number: int) -> Row | RowFault:
         return RowFault("", f"is not valid JSON: {reason(error)} (line {line_number}{column})")
 
 
+def _as_parquet_row(row: Row) -> Row | RowFault:
+    return RowFault("", _DEEP) if _is_deeper_than(row, MAX_DEPTH) else _as_row(plain(row))
+
+
 def _as_row(value: Any) -> Row | RowFault:
     if not isinstance(value, dict):
         return RowFault("", f"is not a JSON object but {type(value).__name__}")
     if _is_deeper_than(value, MAX_DEPTH):
-        return RowFault("", "is nested too deeply")
+        return RowFault("", _DEEP)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()

@@ -189,7 +189,7 @@ def test_a_line_that_is_too_long_is_refused_before_it_is_read(
         read("a\n" + "x" * 5000 + "\na\n", suffix)
 
 
-@pytest.mark.parametrize("suffix", ["", ".txt", ".parquet"])
+@pytest.mark.parametrize("suffix", ["", ".txt", ".arrow"])
 def test_other_kinds_of_file_are_refused(read: Read, suffix: str) -> None:
     with pytest.raises(DatasetFormatError, match=r"is not one of \.json, \.jsonl, \.csv"):
         read("x", suffix)

@@ -149,7 +149,7 @@ def test_many_faults_are_named_up_to_a_limit_and_then_counted(add: Callable[...,
     assert messages[-1] == "and 7 more rows"
 
 
-@pytest.mark.parametrize("filename", ["", "rows", "rows.txt", "rows.parquet", "rows.jsonl.html", ".csv"])
+@pytest.mark.parametrize("filename", ["", "rows", "rows.txt", "rows.jsonl.html", ".csv"])
 def test_other_suffixes_are_refused(add: Callable[..., Dataset], folder: DataFolder, filename: str) -> None:
     _refused(add, folder, DatasetFormatError, LINES, filename=filename)
 

@@ -1,0 +1,86 @@
+"""Read Parquet files a batch of rows at a time. DuckDB does the decoding; it is imported with the first such file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.core.errors import DatasetFormatError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_BATCH_ROWS = 64
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "512MB",  # a row group's columns are decoded one at a time and must fit
+    "temp_directory": "",  # nothing is written
+    "threads": 1,
+    "autoinstall_known_extensions": False,  # nothing is downloaded
+    "autoload_known_extensions": False,
+}
+_QUERY = "SELECT * FROM read_parquet(?, hive_partitioning = false) OFFSET ?"
+
+
+def read_parquet(path: Path, skip: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (row number from 1, row) behind the first `skip` rows, values as Python has them.
+
+    Raises: DatasetFormatError where it is not Parquet, or is damaged.
+    """
+    import duckdb
+
+    _refuse_others(path)
+    number = skip
+    try:
+        with closing(duckdb.connect(":memory:", config=_CONFIG)) as connection:
+            connection.execute(_QUERY, [str(path), skip])
+            names = [column[0] for column in connection.description or ()]
+            while batch := _fetch(connection):
+                for values in batch:
+                    number += 1
+                    yield number, dict(zip(names, values, strict=True))
+    except duckdb.OutOfMemoryException as error:
+        message = f"Its rows from {number + 1} on take more than {_CONFIG['memory_limit']} to decode."
+        raise DatasetFormatError(f"{message} Write the file with smaller row groups.", field="file") from error
+    except UnicodeDecodeError as error:
+        last = number + _BATCH_ROWS
+        message = f"A text in rows {number + 1} to {last} is not UTF-8."
+        raise DatasetFormatError(message, field="file") from error
+    except duckdb.Error as error:
+        why = str(error).partition("\n")[0].replace(str(path), path.name)
+        raise DatasetFormatError(f"The Parquet file is damaged behind row {number}: {why}", field="file") from error
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON could hold it: NaN is null, times and decimals are texts, bytes are text or counted."""
+    if isinstance(value, dict):
+        return {str(name): plain(child) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(child) for child in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return _text_or_size(value)
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _fetch(connection: DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    return connection.fetchmany(_BATCH_ROWS)
+
+
+def _text_or_size(value: bytes) -> str | dict[str, int]:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"bytes": len(value)}
+
+
+def _refuse_others(path: Path) -> None:
+    with path.open("rb") as file:
+        mark = file.read(4)
+    if mark == b"PARE":
+        raise DatasetFormatError("The Parquet file is encrypted.", field="file")
+    if mark and mark != b"PAR1":
+        raise DatasetFormatError("The file is not Parquet: it does not begin with PAR1.", field="file")
