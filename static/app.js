@@ -80,7 +80,10 @@ if (log) {
 // --- A field that differs from the preset or the default says so while it is typed. ---
 document.addEventListener("input", (event) => {
   const field = event.target.closest("[data-baseline]");
-  if (field) field.querySelector(".changed").hidden = event.target.value.trim() === field.dataset.baseline;
+  if (!field) return;
+  field.querySelector(".changed").hidden = event.target.value.trim() === field.dataset.baseline;
+  const folded = field.closest("details");
+  if (folded) folded.querySelector("[data-changed]").textContent = folded.querySelectorAll(".changed:not([hidden])").length;
 });
 
 // --- One click mends what a warning is about. ---

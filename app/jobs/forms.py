@@ -1,43 +1,56 @@
-"""The new-job form, generated from TrainingSpec: its fields, bounds, help and defaults have no other source."""
+"""The new-job form, generated from TrainingSpec: its fields, bounds, help and defaults have no other source.
+
+It shows the fields that apply to the chosen method and task. What is not shown is not posted, so that its default
+holds; a value of another method's or task's field waits in `kept`, should one go back to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import Request
-from pydantic.fields import FieldInfo
 
 from app.core.errors import Fault, InvalidInput
-from app.core.jobs.advice import SpecWarning, target_warnings
-from app.core.jobs.presets import PRESETS, Preset, get_preset
+from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
 from app.core.jobs.spec import TrainingSpec
+from app.jobs.fields import FormField, applies, make_field, parse, show
 
 NAME = "name"  # of the job; not a field of the spec
 PRESET = "preset"  # key of the preset that the form started from; not a field of the spec
-_SWITCH = {"true": "on", "false": "off"}
+SHOWN_FOR = "shown_for"  # the method and the task whose fields the form showed, as `lora sft`
+KEPT = "kept."  # before the name of a field that was not shown
+GROUPS = {
+    "model": "Model and data",
+    "method": "Method and task",
+    "lora": "LoRA adapter",
+    "quantisation": "Quantised base model",
+    "preference": "Preferences",
+    "rows": "Rows",
+    "optimizer": "Optimizer and schedule",
+    "logging": "Logging and saving",
+}
+_REFERENCES = ("base_model", "dataset")
 
 
-@dataclass(frozen=True, slots=True)
-class FormField:
-    """One field as the template shows it. `choices` is {value: label}; None stands for a text input."""
+@dataclass(slots=True)
+class FormGroup:
+    """Fields of one subject: those that are always in sight, and those that are folded."""
 
-    name: str
-    label: str
-    help: str
-    group: str
-    value: str
-    choices: Mapping[str, str] | None
-    numeric: bool
-    baseline: str  # the preset's value, else the spec's default
-    errors: Sequence[str] = ()
+    legend: str
+    fields: list[FormField] = field(default_factory=list)
+    folded: list[FormField] = field(default_factory=list)
 
     @property
-    def changed(self) -> bool:
-        """Whether the value is another than the preset's or the default."""
-        return self.value != self.baseline
+    def changed(self) -> int:
+        """How many folded fields hold another value than the form starts from."""
+        return sum(each.changed for each in self.folded)
+
+    @property
+    def broken(self) -> bool:
+        """Whether something is wrong among the folded fields."""
+        return any(each.errors for each in self.folded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +59,15 @@ class JobForm:
 
     name: str
     preset: Preset | None
-    groups: Mapping[str, Sequence[FormField]]
+    groups: Sequence[FormGroup]
+    shown_for: str
+    kept: Mapping[str, str]
     errors: Sequence[str] = ()
-    advanced_changed: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What LoRA can target in the chosen model, and what is doubtful about the choice made."""
-
-    modules: Sequence[str]
-    warnings: Sequence[SpecWarning]
-
-
-def describe_targets(linear_modules: Sequence[str], typed: Any) -> Targets:
-    """`typed` is the field's value: text as typed, or a list."""
-    chosen = _parse("target_modules", typed.strip()) if isinstance(typed, str) else typed
-    return Targets(linear_modules, target_warnings(chosen, linear_modules))
+    @property
+    def fields(self) -> dict[str, FormField]:
+        """Every field that is shown, by name."""
+        return {each.name: each for group in self.groups for each in (*group.fields, *group.folded)}
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -72,41 +77,74 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def build_form(
-    models: Iterable[str],
-    datasets: Iterable[str],
+    models: Mapping[str, str],
+    datasets: Mapping[str, str],
     values: Mapping[str, Any],
     faults: Sequence[Fault] = (),
 ) -> JobForm:
     """The form with `values` in it (a spec's, or what was typed), each fault beside its field.
 
-    `values` may name the preset that they started from. Raises: NotFound for a preset that there is not.
+    `models` and `datasets` are {name: label}. `values` may name the preset that they started from. Raises: NotFound
+    for a preset that there is not.
     """
-    registered = {"base_model": list(models), "dataset": list(datasets)}
-    preset = get_preset(str(values[PRESET])) if values.get(PRESET) else None
-    baselines = preset.values if preset else {}
-    groups: dict[str, list[FormField]] = {}
-    for name, info in TrainingSpec.model_fields.items():
-        errors = [_sentence(fault) for fault in faults if fault.field == name]
-        baseline = baselines.get(name, _default(info))
-        value = values.get(name, baseline)
-        field = _build_field(name, info, (value, baseline), registered.get(name), errors)
-        groups.setdefault(field.group, []).append(field)
-    elsewhere = [_placed(fault) for fault in faults if fault.field not in TrainingSpec.model_fields]
-    changed = sum(field.changed for field in groups["advanced"])
-    return JobForm(str(values.get(NAME, "")), preset, groups, elsewhere, changed)
+    registered = dict(zip(_REFERENCES, (models, datasets), strict=True))
+    preset = find_preset(values.get(PRESET))
+    method, task = _chosen(values)
+    start = baseline(preset, method, task)
+    groups = {key: FormGroup(legend) for key, legend in GROUPS.items()}
+    kept: dict[str, str] = {}
+    for name in TrainingSpec.model_fields:
+        value = values.get(name, start[name])
+        if applies(name, method, task):
+            errors = [_sentence(fault) for fault in faults if fault.field == name]
+            made = make_field(name, (value, start[name]), registered.get(name), errors)
+            group = groups[made.group]
+            (group.folded if made.advanced else group.fields).append(made)
+        elif show(value) != show(start[name]):
+            kept[KEPT + name] = show(value)
+    filled = [group for group in groups.values() if group.fields or group.folded]
+    form = JobForm(str(values.get(NAME, "")), preset, filled, f"{method} {task}", kept)
+    elsewhere = [_placed(fault) for fault in faults if fault.field not in form.fields]
+    return JobForm(form.name, preset, filled, form.shown_for, kept, elsewhere)
 
 
 def start_from_preset(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with the preset's in place of every value that presets decide. Raises: NotFound."""
     decided = {name for preset in PRESETS for name in preset.values}
-    kept = {name: value for name, value in values.items() if name not in decided}
-    return {**kept, **get_preset(key).values, PRESET: key}
+    rest = {name: value for name, value in values.items() if name not in decided}
+    return {**rest, **get_preset(key).values, PRESET: key}
+
+
+def follow_choice(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed, without the values that nobody changed: those follow the method and the task chosen now.
+
+    Values that an earlier choice of method or task had no use for come back.
+    """
+    shown_for = str(typed.get(SHOWN_FOR, ""))
+    if not shown_for:
+        return dict(typed)
+    method, _, task = shown_for.partition(" ")
+    start = baseline(find_preset(typed.get(PRESET)), method, task)
+    chosen = (*_REFERENCES, "method", "task")
+    kept = {name.removeprefix(KEPT): value for name, value in typed.items() if name.startswith(KEPT)}
+    mine = {
+        name: value
+        for name, value in typed.items()
+        if name in chosen or name not in start or str(value).strip() != show(start[name])
+    }
+    return {**kept, **{name: value for name, value in mine.items() if not name.startswith(KEPT)}}
+
+
+def choice_moved_on(typed: Mapping[str, str]) -> bool:
+    """Whether method or task were changed after the form showed its fields (as happens without JavaScript)."""
+    return typed.get(SHOWN_FOR, "") not in ("", " ".join(_chosen(typed)))
 
 
 def parse_form(typed: Mapping[str, str]) -> dict[str, Any]:
     """What was typed as a spec's values, not yet checked."""
-    values = {name: value.strip() for name, value in typed.items() if name not in (NAME, PRESET)}
-    return {name: _parse(name, value) for name, value in values.items()}
+    own = (NAME, PRESET, SHOWN_FOR)
+    posted = {name: text.strip() for name, text in typed.items() if name not in own and not name.startswith(KEPT)}
+    return {name: parse(name, text) for name, text in posted.items()}
 
 
 def all_faults(error: InvalidInput) -> Sequence[Fault]:
@@ -114,79 +152,11 @@ def all_faults(error: InvalidInput) -> Sequence[Fault]:
     return list(dict.fromkeys(error.faults))
 
 
-def _build_field(
-    name: str, info: FieldInfo, values: tuple[Any, Any], registered: list[str] | None, errors: Sequence[str]
-) -> FormField:
-    """One field from its value and its baseline."""
-    shown, baseline = _show(values[0]), _show(values[1])
-    if registered is not None:
-        baseline = shown  # which model and which data is a choice, not a change
-    choices = _choices(info) if registered is None else {each: each for each in registered}
-    if choices is not None and shown and shown not in choices:
-        choices = {**choices, shown: shown}
-    extra = info.json_schema_extra
-    place = extra if isinstance(extra, dict) else {}
-    group = "advanced" if place["advanced"] else str(place["group"])
-    group = group if group in ("model", "method", "advanced") else "basics"
-    numeric = bool({int, float} & set(_types(info)))
-    help_text = (info.description or "").replace("`", "")
-    return FormField(name, info.title or name, help_text, group, shown, choices, numeric, baseline, errors)
-
-
-def _choices(info: FieldInfo) -> dict[str, str] | None:
-    """The values of a closed field, else None."""
-    types = _types(info)
-    if bool in types:
-        return {"auto": "auto", **_SWITCH} if len(types) > 1 else dict(_SWITCH)
-    if all(get_origin(each) is Literal for each in types):
-        return {value: value for each in types for value in get_args(each)}
-    return None
-
-
-def _types(info: FieldInfo) -> tuple[Any, ...]:
-    """The members of a union, else the type alone; without None."""
-    annotation = info.annotation
-    members = get_args(annotation) if get_origin(annotation) not in (None, Literal, list, dict) else (annotation,)
-    return tuple(member for member in members if member is not NoneType)
-
-
-def _default(info: FieldInfo) -> Any:
-    return "" if info.is_required() else info.default
-
-
-def _show(value: Any) -> str:
-    """A value as the form shows it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_show(each)}" for key, each in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _parse(name: str, typed: str) -> Any:
-    """Typed text as a value that TrainingSpec can validate."""
-    info = TrainingSpec.model_fields.get(name)
-    if info is None:
-        return typed
-    if typed == "" and NoneType in get_args(info.annotation):
-        return None
-    if list[str] in _types(info) and typed != "all-linear":
-        return [part.strip() for part in typed.split(",") if part.strip()]
-    if get_origin(info.annotation) is dict:
-        return _parse_pairs(typed)
-    return typed
-
-
-def _parse_pairs(typed: str) -> Any:
-    """`name: number, name: number` as a mapping; what is not of this form stays as typed, to be refused."""
-    pairs = [part.rpartition(":") for part in typed.split(",") if part.strip()]
-    if not all(name.strip() for name, _, _ in pairs):
-        return typed
-    return {name.strip(): number.strip() for name, _, number in pairs}
+def _chosen(values: Mapping[str, Any]) -> tuple[str, str]:
+    """Method and task; the spec's defaults where none is given."""
+    fields = TrainingSpec.model_fields
+    method, task = (str(values.get(name) or fields[name].default) for name in ("method", "task"))
+    return method, task
 
 
 def _placed(fault: Fault) -> str:

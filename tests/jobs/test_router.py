@@ -406,3 +406,40 @@ def test_attention_alone_is_warned_of_with_a_fix_and_the_models_own_modules(clie
     assert "Attention alone" not in quiet
     page = client.get("/jobs/new", params={"base_model": "tiny", "target_modules": "q_proj"}).text
     assert "Attention alone" in page
+
+
+def test_another_method_shows_its_own_fields_and_starts_from_its_own_defaults(client: TestClient) -> None:
+    page = client.get(
+        "/jobs/new", params={**FORM, "learning_rate": "0.0002", "method": "full", "shown_for": "lora sft"}
+    )
+    assert 'name="learning_rate" value="2e-05"' in page.text
+    assert 'name="lora_alpha"' not in page.text
+    assert 'name="shown_for" value="full sft"' in page.text
+    assert 'name="kept.r" value="8"' in page.text
+    back = client.get("/jobs/new", params={"method": "lora", "shown_for": "full sft", "kept.r": "8"}).text
+    assert 'name="r" value="8"' in back
+    assert 'name="kept.' not in back
+
+
+def test_fields_shown_for_another_choice_are_looked_at_before_anything_is_queued(
+    client: TestClient, database: Database
+) -> None:
+    form = {**FORM, "learning_rate": "0.0002", "shown_for": "lora sft", "method": "full"}
+    response = client.post("/jobs", data=form)
+    assert response.status_code == 422
+    assert "The fields follow the method and the task chosen now" in response.text
+    assert 'name="learning_rate" value="2e-05"' in response.text
+    assert count_jobs(database) == 0
+    assert client.post("/jobs", data={**FORM, "shown_for": "lora sft"}, follow_redirects=False).status_code == 303
+
+
+def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(client: TestClient) -> None:
+    page = client.get("/jobs/new", params={"dataset": "small"}).text
+    assert ">small (messages)</option>" in page
+    assert "holds messages rows" not in page
+    page = unescape(client.get("/jobs/new", params={"dataset": "small", "task": "dpo"}).text)
+    assert "small holds messages rows; the task dpo learns from preference rows." in page
+    region = client.get("/jobs/new/dataset", params={"dataset": "small", "task": "text"}).text
+    assert region.lstrip().startswith('<div id="dataset-notes"')
+    assert 'data-fill="#field-task" data-value="sft"' in region
+    assert "note-warning" not in client.get("/jobs/new/dataset", params={"dataset": "gone", "task": "dpo"}).text

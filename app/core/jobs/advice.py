@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.core.datasets.models import Dataset
+from app.core.jobs.submit import KIND_OF_TASK
+
 # Leaf names of attention's projections in the architectures that transformers loads.
 _ATTENTION = re.compile(r"(q|k|v|o|qkv|kv|q_a|q_b|kv_a|kv_b|out|in)_proj(_with_mqa)?|c_attn|query_key_value|W?qkv")
 
@@ -33,3 +36,13 @@ def target_warnings(target_modules: str | Sequence[str], linear_modules: Sequenc
         return []
     message = f"Attention alone is adapted; {', '.join(others)} stay as they are, which usually costs quality."
     return [SpecWarning("attention_only", "target_modules", message, {"target_modules": "all-linear"})]
+
+
+def dataset_warnings(dataset: Dataset, task: str) -> list[SpecWarning]:
+    """A dataset whose rows are not what the task learns from."""
+    wanted = KIND_OF_TASK.get(task)
+    if wanted is None or dataset.kind == wanted:
+        return []
+    fitting = next(each for each, kind in KIND_OF_TASK.items() if kind == dataset.kind)
+    message = f"{dataset.name} holds {dataset.kind} rows; the task {task} learns from {wanted} rows."
+    return [SpecWarning("dataset_kind", "dataset", message, {"task": fitting})]

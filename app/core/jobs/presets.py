@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.errors import NotFound
+from app.core.jobs.spec import METHOD_DEFAULTS, TASK_DEFAULTS, TrainingSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Some of a TrainingSpec's values under a name; what it leaves out keeps the spec's default."""
+    """Some of a TrainingSpec's values under a name, for `task: sft`; what it leaves out keeps the spec's default."""
 
     key: str
     name: str
@@ -29,6 +30,7 @@ PRESETS = (
         "Quick test",
         "See within minutes whether model and data work together, before you spend a night on them.",
         {
+            "method": "lora",
             "r": 8,
             "lora_alpha": 16,
             "lora_dropout": 0.05,
@@ -44,6 +46,7 @@ PRESETS = (
         "Balanced",
         "The usual choice: a style, a format or a narrow skill, from some hundred to some ten thousand rows.",
         {
+            "method": "lora",
             "r": 16,
             "lora_alpha": 32,
             "lora_dropout": 0.05,
@@ -56,6 +59,7 @@ PRESETS = (
         "Maximum quality",
         "Much data and new knowledge: a high rank, rank-stabilised, for two passes. It takes more memory and time.",
         {
+            "method": "lora",
             "r": 64,
             "lora_alpha": 64,
             "lora_dropout": 0.1,
@@ -76,3 +80,22 @@ def get_preset(key: str) -> Preset:
             return preset
     known = ", ".join(preset.key for preset in PRESETS)
     raise NotFound(f"There is no preset {key!r}.", advice=f"Presets: {known}.")
+
+
+def find_preset(key: object) -> Preset | None:
+    """None for no key at all. Raises: NotFound for one that no preset has."""
+    return get_preset(str(key)) if key else None
+
+
+def baseline(preset: Preset | None, method: str, task: str) -> dict[str, Any]:
+    """Every value of a spec where nobody gave another: the preset's, else the method's or the task's, else the field's.
+
+    A preset speaks for its own method and for `sft`: what another method or task wants otherwise goes before it.
+    """
+    mine = dict(preset.values) if preset else {}
+    of_method, of_task = METHOD_DEFAULTS.get(method, {}), TASK_DEFAULTS.get(task, {})
+    if method != mine.get("method", method):
+        mine = {name: value for name, value in mine.items() if name not in of_method}
+    mine = {name: value for name, value in mine.items() if name not in of_task}
+    fields = {name: "" if info.is_required() else info.default for name, info in TrainingSpec.model_fields.items()}
+    return {**fields, **of_task, **of_method, **mine}

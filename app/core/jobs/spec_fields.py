@@ -157,7 +157,10 @@ class RowFields(BaseModel):
         "Rows beyond the max length are cut from the end, left out, or (plain text only) split into several.",
     )
     packing: bool = _rows(
-        False, "Packing", "Fill each sequence up to the max length with rows that cannot see each other."
+        False,
+        "Packing",
+        "Fill each sequence up to the max length with rows that cannot see each other.",
+        tasks=("sft", "text"),
     )
 
 
@@ -176,7 +179,9 @@ class OptimizerFields(BaseModel):
         ge=1,
         le=10_000_000,
     )
-    learning_rate: float = _optimizer(2e-4, "Learning rate", "1e-4 to 3e-4 suits LoRA.", gt=0, le=1)
+    learning_rate: float = _optimizer(
+        2e-4, "Learning rate", "1e-4 to 3e-4 suits LoRA, about a tenth of it DPO or full training.", gt=0, le=1
+    )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _optimizer(
         "cosine", "LR schedule", "How the learning rate falls after the warm-up.", advanced=True
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.jobs.advice import target_warnings
+from app.core.datasets.models import Dataset, RowKind
+from app.core.jobs.advice import dataset_warnings, target_warnings
 
 LLAMA = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 GPT2 = ["c_attn", "c_fc", "c_proj"]
@@ -37,3 +38,23 @@ def test_attention_alone_is_warned_of_with_the_modules_left_out(targets: list[st
 )
 def test_other_choices_are_left_alone(targets: str | list[str], modules: list[str]) -> None:
     assert target_warnings(targets, modules) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "fix"),
+    [
+        (RowKind.PREFERENCE, "sft", "dpo"),
+        (RowKind.TEXT, "dpo", "text"),
+        (RowKind.MESSAGES, "text", "sft"),
+        (RowKind.MESSAGES, "sft", None),
+        (RowKind.TEXT, "text", None),
+        (RowKind.TEXT, "no such task", None),
+    ],
+)
+def test_rows_that_the_task_cannot_learn_from_are_warned_of_with_the_fitting_task(
+    kind: RowKind, task: str, fix: str | None
+) -> None:
+    dataset = Dataset(name="d", format="f", kind=kind, rows=1, bytes=1, sha256="", rows_sha256="", created_at=0.0)
+    warnings = dataset_warnings(dataset, task)
+    assert [warning.fix for warning in warnings] == ([] if fix is None else [{"task": fix}])
+    assert all(f"d holds {kind} rows" in warning.message for warning in warnings)

@@ -1,0 +1,41 @@
+"""What the new-job form says of the chosen model and dataset, and what is doubtful about a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from app.core.datasets.models import Dataset, DatasetStatus
+from app.core.datasets.store import find_dataset
+from app.core.jobs.advice import SpecWarning, dataset_warnings, target_warnings
+from app.core.models.registry import find_model
+from app.jobs.fields import parse
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What LoRA can target in the chosen model, and what is doubtful about the choice made."""
+
+    modules: Sequence[str]
+    warnings: Sequence[SpecWarning]
+
+
+def describe_targets(session: Session, base_model: str, typed: str) -> Targets:
+    """`typed` is what the field of the target modules holds."""
+    model = find_model(session, base_model) if base_model else None
+    modules = model.linear_modules if model else []
+    return Targets(modules, target_warnings(parse("target_modules", typed.strip()), modules))
+
+
+def describe_dataset(session: Session, name: str, task: str) -> list[SpecWarning]:
+    """Nothing for a dataset that there is not: that is a fault, and is said when the form is posted."""
+    dataset = find_dataset(session, name) if name else None
+    return dataset_warnings(dataset, task) if dataset is not None else []
+
+
+def label_dataset(dataset: Dataset) -> str:
+    """The name with what its rows are, and that it is on its way where it is."""
+    facts = [dataset.kind.value, *(["importing"] if dataset.status == DatasetStatus.IMPORTING else [])]
+    return f"{dataset.name} ({', '.join(facts)})"

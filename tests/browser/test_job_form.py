@@ -1,0 +1,60 @@
+"""The new-job form follows the chosen method, task, preset and dataset."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import LiveServer
+
+pytestmark = pytest.mark.browser
+
+
+def test_fields_and_defaults_follow_the_choices_and_keep_what_was_changed(page: Page) -> None:
+    page.goto("/jobs/new")
+    page.get_by_label("Job name").fill("mine")
+    page.get_by_label("Rank (r)").fill("64")
+    page.get_by_label("Method").select_option("full")
+    expect(page.get_by_label("Rank (r)")).to_have_count(0)
+    expect(page.get_by_label("Learning rate")).to_have_value("2e-05")
+    expect(page.get_by_label("Job name")).to_have_value("mine")
+    expect(page.locator("label[for=field-method] .changed")).to_have_text("changed from lora")
+    page.get_by_label("Method").select_option("lora")
+    expect(page.get_by_label("Rank (r)")).to_have_value("64")
+    expect(page.locator("label[for=field-r] .changed")).to_have_text("changed from 16")
+    expect(page.get_by_label("Learning rate")).to_have_value("0.0002")
+
+
+def test_a_dataset_that_does_not_fit_is_told_and_mended_by_one_click(page: Page) -> None:
+    page.goto("/jobs/new?task=dpo")
+    expect(page.locator("#dataset-notes")).to_contain_text("small holds messages rows")
+    expect(page.get_by_label("DPO beta")).to_be_visible()
+    page.get_by_role("button", name="Use task: sft").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#dataset-notes .note-warning")).to_have_count(0)
+    expect(page.get_by_label("DPO beta")).to_have_count(0)
+    expect(page.get_by_label("Task")).to_be_focused()
+
+
+def test_folded_fields_count_their_changes_as_they_are_typed(page: Page) -> None:
+    page.goto("/jobs/new")
+    more = page.locator("details", has=page.locator("#field-seed"))
+    more.locator("summary").click()
+    page.get_by_label("Seed").fill("7")
+    expect(more.locator("[data-changed]")).to_have_text("1")
+    page.get_by_label("Seed").fill("42")
+    expect(more.locator("[data-changed]")).to_have_text("0")
+
+
+def test_without_scripts_a_button_shows_the_fields_of_the_choice(browser: Browser, server: LiveServer) -> None:
+    context = browser.new_context(base_url=server.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/jobs/new")
+    page.get_by_label("Method").select_option("qlora")
+    page.get_by_role("button", name="Show the fields").click()
+    expect(page.get_by_label("8 bits")).to_be_visible()
+    expect(page.locator("#field-optim")).to_have_value("paged_adamw_8bit")
+    page.get_by_label("Method").select_option("full")
+    page.get_by_role("button", name="Add to queue").click()
+    expect(page.locator("#errors-form")).to_contain_text("look at them")
+    context.close()
