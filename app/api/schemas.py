@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from app.core.datasets.formats import FORMATS
 
 
 class Out(BaseModel):
@@ -51,6 +53,11 @@ class DatasetOut(Out):
     bytes: int
     sha256: str
     created_at: float
+
+    @computed_field(description="The fields by which the format was recognised.")  # type: ignore[prop-decorator]
+    @property
+    def recognised_by(self) -> list[str]:
+        return list(FORMATS[self.format].required) if self.format in FORMATS else []
 
 
 class ModelOut(Out):

@@ -38,14 +38,14 @@ def add(
     if json:
         print_json(dataset)
     else:
-        print_fields(dataset, ["id", "name", "format", "rows", "sha256"])
+        print_fields(dataset, ["id", "name", "kind", "format", "recognised_by", "columns", "rows", "sha256"])
 
 
 @app.command("list")
 def list_all(*, json: AsJson = False) -> None:
     """All datasets."""
     datasets = Client().get("/datasets")
-    print_json(datasets) if json else print_table(datasets, ["id", "name", "format", "rows"])
+    print_json(datasets) if json else print_table(datasets, ["id", "name", "kind", "format", "rows"])
 
 
 @app.command("preview")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,8 +15,10 @@ from app.core.datasets.formats import FIELDS, FORMATS
 from app.core.datasets.models import Dataset
 from app.core.datasets.normalise import UnknownFormat
 from app.core.datasets.preview import preview_raw, preview_rows
+from app.core.datasets.reader import Row
 from app.core.datasets.store import Upload, get_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
+from app.core.jobs.submit import KIND_OF_TASK
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
 from app.web.templating import redirect, render, render_region
 
@@ -61,10 +64,24 @@ def show_dataset(
 ) -> Response:
     """One dataset and some of its rows: as they came, and as training reads them."""
     dataset = get_dataset(session, str(dataset_id))
-    raw = preview_raw(folder, dataset, first, PREVIEW_ROWS)
-    rows = list(zip(raw, preview_rows(folder, dataset, first, PREVIEW_ROWS), strict=True))
-    context = {"dataset": dataset, "rows": rows, "first": first, "page_rows": PREVIEW_ROWS}
+    raw = [_legible(row) for row in preview_raw(folder, dataset, first, PREVIEW_ROWS)]
+    context = {
+        "dataset": dataset,
+        "task": next(task for task, kind in KIND_OF_TASK.items() if kind == dataset.kind),
+        "recognised_by": FORMATS[dataset.format].required,
+        "rows": list(zip(raw, preview_rows(folder, dataset, first, PREVIEW_ROWS), strict=True)),
+        "first": first,
+        "page_rows": PREVIEW_ROWS,
+    }
     return render(request, "datasets/show.html", context)
+
+
+def _legible(row: Row) -> list[tuple[str, str]]:
+    """The row's fields; lists and objects as indented JSON."""
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2))
+        for name, value in row.items()
+    ]
 
 
 def _register(

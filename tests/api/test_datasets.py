@@ -25,9 +25,22 @@ def test_a_file_is_uploaded_listed_and_shown(client: TestClient) -> None:
     response = _upload(client, LINES, name="mine")
     assert response.status_code == 201
     dataset = response.json()
-    fields = {"id", "name", "source", "columns", "format", "kind", "rows", "bytes", "sha256", "created_at"}
+    fields = {
+        "id",
+        "name",
+        "source",
+        "columns",
+        "format",
+        "kind",
+        "rows",
+        "bytes",
+        "sha256",
+        "created_at",
+        "recognised_by",
+    }
     assert set(dataset) == fields
     assert (dataset["name"], dataset["format"], dataset["kind"], dataset["rows"]) == ("mine", "alpaca", "messages", 3)
+    assert dataset["recognised_by"] == ["instruction", "output"]
     assert dataset["source"] == {"kind": "file", "filename": "rows.jsonl"}
     assert (
         client.get("/api/v1/datasets/mine").json() == client.get(f"/api/v1/datasets/{dataset['id']}").json() == dataset
@@ -131,6 +144,17 @@ def test_the_recognised_format_is_said(client: TestClient, row: dict[str, object
     assert _upload(client, json.dumps(row), name="one").json()["format"] == format_name
     (shown,) = client.get("/api/v1/datasets/one/rows").json()["rows"]
     assert [turn["content"] for turn in shown["messages"]] == ["Q", "A"]
+
+
+def test_each_kind_of_row_has_its_fields(client: TestClient) -> None:
+    rows = {"texts": {"text": "T"}, "pairs": {"prompt": "Q", "chosen": "A", "rejected": "B"}}
+    kinds = [_upload(client, json.dumps(row), name=name).json()["kind"] for name, row in rows.items()]
+    assert kinds == ["text", "preference"]
+    assert client.get("/api/v1/datasets/texts/rows").json()["rows"] == [{"row": 1, "raw": rows["texts"], "text": "T"}]
+    (pair,) = client.get("/api/v1/datasets/pairs/rows").json()["rows"]
+    assert [pair[field][0] for field in ("prompt", "chosen", "rejected")] == [
+        {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "assistant", "content": "B"},
+    ]  # fmt: skip
 
 
 def test_columns_are_mapped_by_repeated_fields(client: TestClient, refused: Shown) -> None:

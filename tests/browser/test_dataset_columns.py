@@ -26,5 +26,5 @@ def test_columns_are_mapped_on_the_upload_form(page: Page, tmp_path: Path) -> No
     page.get_by_label("answer").select_option("completion")
     page.get_by_role("button", name="Upload").click()
     page.wait_for_url("**/datasets/2")
-    expect(page.locator(".facts")).to_contain_text("format: prompt_completion")
+    expect(page.locator(".facts").first).to_contain_text("format: prompt_completion")
     expect(page.locator(".message-assistant")).to_have_text("assistantHere.")

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.core.database import Database
+from app.core.datasets.formats import FORMATS
 from app.core.datasets.store import list_datasets
 from app.core.paths import DataFolder
 from app.core.settings import Settings
@@ -54,6 +55,39 @@ def test_preview_shows_rows_as_text(client: TestClient) -> None:
     assert "Say <b>hi</b>" in page
     assert "Say &lt;b&gt;hi&lt;/b&gt;" in raw
     assert "</script><b>" not in raw
+
+
+def test_a_text_is_shown_with_how_it_was_recognised(client: TestClient) -> None:
+    _, page = _upload(client, "texts.csv", b"text\n<b>once</b> upon\n")
+    assert '<p class="answer"><b>once</b> upon</p>' in page
+    assert "kind: text, for <code>task: text</code>" in page
+    assert "format: text, recognised by text" in page
+    assert "from texts.csv" in page
+
+
+def test_a_pair_is_shown_side_by_side_and_raw(client: TestClient) -> None:
+    turn = {"from": "human", "value": "Q ☃"}
+    row = {"conversations": [turn], "chosen": {"from": "gpt", "value": "<b>A"}, "rejected": "B"}
+    _, page = _upload(client, "pairs.jsonl", json.dumps(row).encode())
+    assert "kind: preference, for <code>task: dpo</code>" in page
+    assert "recognised by conversations, chosen, rejected" in page
+    shown, raw = page.split("As it came")
+    prompt, chosen, rejected = (
+        shown.index(text) for text in ('<p class="answer">Q ☃', ">Chosen</h3>", ">Rejected</h3>")
+    )
+    assert (
+        prompt < chosen < shown.index('<p class="answer"><b>A</p>') < rejected < shown.index('<p class="answer">B</p>')
+    )
+    assert json.dumps([turn], ensure_ascii=False, indent=2) in raw
+    assert "<b>A" not in client.get("/datasets/2").text, "what a row holds is no markup"
+
+
+def test_an_answer_of_several_turns_has_their_roles(client: TestClient) -> None:
+    called = [{"role": "assistant", "content": "find()"}, {"role": "tool", "content": "5"}, TURNS[1]]
+    _, page = _upload(client, "tools.jsonl", json.dumps({"prompt": "Q", "chosen": called, "rejected": "B"}).encode())
+    chosen, rejected = page[page.index(">Chosen<") :].split(">Rejected<")
+    assert [role in chosen for role in (">assistant<", ">tool<")] == [True, True]
+    assert 'class="role"' not in rejected
 
 
 def test_preview_goes_through_the_rows(client: TestClient) -> None:
@@ -108,7 +142,8 @@ def test_fields_of_an_unknown_format_are_offered_to_map(client: TestClient, data
     assert "the first row has no" in unescape(again)
     shown = client.post("/datasets", files={"file": ("faq.jsonl", faq)}, data=mapped)
     assert shown.status_code == 200
-    assert "format: prompt_completion" in shown.text
+    assert "format: prompt_completion, recognised by prompt, completion" in shown.text
+    assert "completion is the column &lt;b&gt;answer" in shown.text
     assert _names(database) == ["faq", "small"]
 
 
@@ -121,7 +156,7 @@ def test_of_many_fields_some_are_offered(client: TestClient) -> None:
 
 def test_known_formats_are_listed(client: TestClient) -> None:
     page = client.get("/datasets").text
-    for name in ("messages", "sharegpt", "alpaca", "dolly", "prompt_completion"):
+    for name in FORMATS:
         assert f"<li>{name} (" in page
 
 
