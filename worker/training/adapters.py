@@ -164,6 +164,8 @@ def _whole_module_faults(model: Any, spec: TrainingSpec) -> Iterable[Fault]:
             yield Fault("modules_to_save", f"{name} has LoRA already", "Leave it out here or in target_modules.")
         elif any(owners[name] is each for each in shared):
             yield Fault("modules_to_save", f"{name} is tied: embeddings and head share one weight", "Leave it out.")
+        elif any(not p.dtype.is_floating_point for p in owners[name].parameters(False)):
+            yield Fault("modules_to_save", f"{name} is held quantised and cannot be trained whole", "Leave it out.")
 
 
 def _is_tied(model: Any) -> bool:

@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from app import __version__
+from app.core.jobs.capabilities import BITSANDBYTES, needs_bitsandbytes
 from app.core.jobs.spec import TrainingSpec
 from app.core.paths import fsync_folder
 from worker.base_models.publish import files_of, hash_file
@@ -42,7 +43,7 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
             **{key: base.get(key) for key in ("name", "architecture", "hub_id")},
             "sha256": hash_model(Path(base["path"])),
         },
-        "versions": _versions(),
+        "versions": _versions(spec, hardware),
         "hardware": _describe(hardware),
         "result": summary,
     }
@@ -66,11 +67,12 @@ def hash_model(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def _versions(spec: TrainingSpec, hardware: Hardware) -> dict[str, str]:
+    more = (BITSANDBYTES,) if needs_bitsandbytes(spec, on_cuda=hardware.device.type == "cuda") else ()
     return {
         "loradeck": __version__,
         "python": platform.python_version(),
-        **{package: version(package) for package in _PACKAGES},
+        **{package: version(package) for package in (*_PACKAGES, *more)},
     }
 
 

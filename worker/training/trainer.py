@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from typing_extensions import override
 
+from app.core.jobs.capabilities import effective_optim
 from app.core.jobs.spec import TrainingSpec
 from worker.training.attention import attention_per_row
 from worker.training.batches import Collator, FlatCollator, LengthGroupedSampler
@@ -19,6 +21,8 @@ from worker.training.data import EncodedRow
 from worker.training.encoded import lengths_of
 from worker.training.losses import answer_loss, choose_scoring
 from worker.training.model import Hardware
+
+logger = logging.getLogger(__name__)
 
 
 class Rows(Dataset[EncodedRow]):
@@ -83,10 +87,18 @@ class AnswerTrainer(Trainer):
         return 0
 
 
+def choose_optim(spec: TrainingSpec, hardware: Hardware) -> str:
+    """The optimizer that the run uses: paged ones need CUDA, elsewhere the same without paging takes their place."""
+    return effective_optim(spec.optim, on_cuda=hardware.device.type == "cuda")
+
+
 def make_arguments(spec: TrainingSpec, hardware: Hardware, folder: Path) -> TrainingArguments:
     """The Trainer's arguments from a spec. Nothing is saved, reported or sent anywhere by the Trainer itself."""
     on_cuda = hardware.device.type == "cuda"
     checkpointing = on_cuda if spec.gradient_checkpointing == "auto" else spec.gradient_checkpointing
+    optim = choose_optim(spec, hardware)
+    if optim != spec.optim:
+        logger.warning("%s pages its state between GPU and host; without CUDA %s is used", spec.optim, optim)
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=spec.per_device_train_batch_size,
@@ -98,7 +110,7 @@ def make_arguments(spec: TrainingSpec, hardware: Hardware, folder: Path) -> Trai
         warmup_steps=spec.warmup_ratio,  # a share below 1 is a share of the steps
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.max_grad_norm,
-        optim=spec.optim,
+        optim=optim,
         bf16=hardware.dtype == torch.bfloat16,
         activation_checkpointing=bool(checkpointing),
         activation_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,

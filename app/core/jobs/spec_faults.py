@@ -66,9 +66,7 @@ def _not_built(spec: TrainingSpec) -> list[tuple[bool, str, str]]:
     return [
         (spec.task == "dpo", "task", "dpo is not available in this version"),
         (spec.task == "text", "task", "text is not available in this version"),
-        (spec.method == "qlora", "method", "qlora is not available in this version"),
         (spec.method == "full", "method", "full is not available in this version"),
-        ("bit" in spec.optim, "optim", f"{spec.optim} is not available in this version"),
         (
             spec.packing and spec.task != "dpo",
             "packing",
