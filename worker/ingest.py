@@ -17,7 +17,7 @@ from app.core.events import log as events
 from app.core.events.types import EventKind
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.queue import get_job
-from app.core.metrics.store import put_metrics
+from app.core.metrics.store import drop_metrics_after, put_metrics
 from app.core.paths import DataFolder
 from worker.spool import Record, SpoolDamaged, read_spool
 
@@ -107,6 +107,13 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _start(session: Session, folder: DataFolder, job: Job, record: Record) -> None:
+    """An attempt begins at a step: what an earlier one reported of later steps is about to be told anew."""
+    job.step = record.step or 0
+    drop_metrics_after(session, job.key, job.step)
+    artifacts.drop_missing(session, folder, job.key)
+
+
 def _phase(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
     job.phase = record.data["phase"]
     events.append(session, EventKind.PHASE, record.data, job_id=job.id, step=record.step, at=record.time)
@@ -144,6 +151,7 @@ def _finished(_session: Session, _folder: DataFolder, _job: Job, _record: Record
 
 
 _HANDLERS: dict[str, Callable[[Session, DataFolder, Job, Record], Any]] = {
+    "start": _start,
     "phase": _phase,
     "progress": _progress,
     "metric": _metric,

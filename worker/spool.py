@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-RecordKind = Literal["phase", "progress", "metric", "sample", "artifact", "finished"]
+RecordKind = Literal["start", "phase", "progress", "metric", "sample", "artifact", "finished"]
 RECORD_KINDS: frozenset[str] = frozenset(get_args(RecordKind))
 
 
@@ -52,6 +52,10 @@ class SpoolWriter:
             body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
             _write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
 
+    def start(self, step: int) -> None:
+        """Training begins at `step`, above 0 where it goes on; what an earlier attempt told of later steps is void."""
+        self.write("start", {}, step=step)
+
     def phase(self, phase: str) -> None:
         """The job enters a phase: download, load, tokenize, train, eval, save, merge, verify, convert, generate."""
         self.write("phase", {"phase": phase})
@@ -75,8 +79,12 @@ class SpoolWriter:
         """The last record. outcome: completed, failed or cancelled; error: {kind, message, advice}."""
         self.write("finished", {"outcome": outcome, "summary": summary or {}, "error": error})
 
-    def close(self) -> None:
+    def sync(self) -> None:
+        """See what was written onto the disk."""
         os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        self.sync()
         os.close(self._descriptor)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,28 @@ def test_artifact_is_recorded_with_its_files(database: Database, folder: DataFol
         artifacts = session.exec(select(Artifact)).all()
     assert [(a.kind, a.path, a.step, a.verified) for a in artifacts] == [("adapter", "adapter", 7, None)]
     assert artifacts[0].files[0] == {"path": "weights", "bytes": 4, "sha256": "x"}
+
+
+def test_a_run_that_goes_on_forgets_what_was_told_of_later_steps(
+    database: Database, folder: DataFolder, claimed: Claimed
+) -> None:
+    job, _, spool, ingest = claimed
+    for step in (0, 2, 4):
+        spool.metrics(step, {"eval_loss": 1.0 + step})
+    write_artifact(folder.job(job.key) / "checkpoints" / "step-4")
+    spool.artifact("checkpoint", "checkpoints/step-4", step=4)
+    ingest.run()
+    shutil.rmtree(folder.job(job.key) / "checkpoints" / "step-4")  # as the attempt does before it says where it begins
+    spool.start(2)
+    ingest.run()
+    with database.read() as session:
+        assert read_series(session, job.key) == {"eval_loss": [(0, 1.0), (2, 3.0)]}
+        assert session.exec(select(Artifact)).all() == []
+        assert get_job(session, job.key).step == 2
+    spool.start(0)
+    ingest.run()
+    with database.read() as session:
+        assert read_series(session, job.key) == {}
 
 
 def test_log_lines_wait_until_they_are_whole(database: Database, claimed: Claimed) -> None:

@@ -67,25 +67,31 @@ class LengthGroupedSampler(Sampler[int]):
     """Rows of like length side by side, so that batches hold little padding; the batches come in random order.
 
     transformers' sampler walks each group of batches from the longest to the shortest, which shows as a saw-tooth in
-    the loss. The longest batch still comes first, so that a lack of memory shows at once. Each pass draws anew.
+    the loss. The longest batch still comes first, so that a lack of memory shows at once. Each epoch has an order of
+    its own, which follows from the seed and the epoch alone, so that it can be had again.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self._lengths = lengths
         self._batch_size = batch_size
         self._group_size = batch_size * max(1, min(len(lengths) // (batch_size * 4), 50))
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; the Trainer does so."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        order = list(range(len(self._lengths)))
-        self._random.shuffle(order)
+        order, source = list(range(len(self._lengths))), random.Random(f"{self._seed} {self._epoch}")
+        source.shuffle(order)
         groups = (self._sorted(order[i : i + self._group_size]) for i in range(0, len(order), self._group_size))
         batches = [group[i : i + self._batch_size] for group in groups for i in range(0, len(group), self._batch_size)]
         short = [batches.pop()] if len(batches[-1]) < self._batch_size else []  # a short batch must come last
-        self._random.shuffle(batches)
+        source.shuffle(batches)
         longest = max(range(len(batches)), key=lambda i: self._lengths[batches[i][0]], default=0)
         batches[:1], batches[longest : longest + 1] = batches[longest : longest + 1], batches[:1]
         return (index for batch in batches + short for index in batch)

@@ -25,16 +25,8 @@ class BestEval:
         self.stopped = self.patience is not None and self._worse >= self.patience
         return False
 
-    def summary(self, last_step: int, last_kind: str) -> dict[str, Any]:
-        """What the job's summary says of it: nothing without a patience, for then the best one is not kept.
-
-        `last_kind` (adapter, model) names what is saved at the last step.
-        """
+    def summary(self) -> dict[str, Any]:
+        """What the job's summary says of it: nothing without a patience, for then the best one is not kept."""
         if self.patience is None or self.step is None:
             return {}
-        return {
-            "best_eval_loss": self.loss,
-            "best_eval_step": self.step,
-            "best_checkpoint": last_kind if self.step == last_step else f"checkpoints/step-{self.step}",
-            "stopped_early": self.stopped,
-        }
+        return {"best_eval_loss": self.loss, "best_eval_step": self.step, "stopped_early": self.stopped}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -41,14 +41,26 @@ class SpoolCallback(TrainerCallback):
     def __post_init__(self) -> None:
         self.best = BestEval(self.spec.early_stopping_patience)
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What a run that goes on from here has to know, as plain values."""
+        totals, best, guard = asdict(self.totals), asdict(self.best), self._guard.counters
+        return {"totals": totals, "best": best, "guard": guard, "base_measured": self._base_measured}
+
+    def resume(self, progress: dict[str, Any]) -> None:
+        """Go on from another run's `progress`, at its last logged point."""
+        self.totals, self.best = RunTotals(**progress["totals"]), BestEval(**progress["best"])
+        self._guard, self._base_measured = RunGuard(**progress["guard"]), progress["base_measured"]
+        self._mark = Mark(self.totals.tokens, self.totals.train_seconds)
+
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.context.spool.phase("train")
-        self.context.spool.progress(0, state.max_steps)
+        self.context.spool.progress(state.global_step, state.max_steps, self._eta(state, self.totals.train_seconds))
         if not base_stays(self.spec):
             self._measure_base(as_it_starts=True)
             self.context.spool.phase("train")
-        self._clock = TrainingClock()
+        self._clock = TrainingClock(self.totals.train_seconds)
 
     @override
     def on_pre_optimizer_step(
@@ -97,8 +109,13 @@ class SpoolCallback(TrainerCallback):
         if now - self._last_progress < _PROGRESS_SECONDS and state.global_step < state.max_steps:
             return
         self._last_progress = now
-        remaining = (state.max_steps - state.global_step) * self._clock.seconds / state.global_step
-        self.context.spool.progress(state.global_step, state.max_steps, round(remaining, 1))
+        self.context.spool.progress(state.global_step, state.max_steps, self._eta(state, self._clock.seconds))
+
+    @staticmethod
+    def _eta(state: TrainerState, seconds: float) -> float | None:
+        """Seconds left if steps go on taking as long; None before the first."""
+        steps_left = state.max_steps - state.global_step
+        return round(steps_left * seconds / state.global_step, 1) if state.global_step else None
 
     def _report_metrics(self, state: TrainerState, logs: dict[str, float]) -> None:
         mark, now = self._mark, Mark(self._required.tokens_seen(), self._clock.seconds)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.core.jobs.spec import TrainingSpec
-from worker.artifacts.folders import folder_bytes, publish_artifact
+from worker.artifacts.folders import drop_old_steps, drop_steps_after, folder_bytes, publish_artifact
 from worker.spool import SpoolWriter
 from worker.training.outputs import Certificate, Output, Writing
 
@@ -26,9 +25,9 @@ class Saver:
     base_model: dict[str, Any]  # name and architecture
     output: Output
 
-    def drop_earlier_attempts(self) -> None:
-        """This attempt starts from step 0: checkpoints of one before it must not outlive its own."""
-        shutil.rmtree(self.job_folder / "checkpoints", ignore_errors=True)
+    def drop_later_checkpoints(self, step: int) -> None:
+        """This attempt goes on from `step`: what one before it saved later must not outlive its own."""
+        drop_steps_after(self.job_folder / "checkpoints", step)
 
     def save_checkpoint(self, model: Any, step: int, best_step: int | None = None) -> None:
         """Save `checkpoints/step-N`, then drop the oldest beyond `save_total_limit`, but not the best.
@@ -38,36 +37,29 @@ class Saver:
         checkpoints = self.job_folder / "checkpoints"
         checkpoints.mkdir(exist_ok=True, mode=0o700)
         self._write(self.output.checkpoint(model), checkpoints / f"step-{step}", step, "checkpoint")
-        self._drop_old(checkpoints, best_step)
+        drop_old_steps(checkpoints, self.spec.save_total_limit, best_step)
         self.spool.artifact("checkpoint", f"checkpoints/step-{step}", step=step)
 
-    def save_final(self, model: Any, step: int) -> dict[str, Any]:
+    def save_final(self, model: Any, step: int, last_step: int) -> dict[str, Any]:
         """Save the folder `adapter`, or `model`. Returns its size, and its certificate where it has one, by name.
 
+        `step` is that of the model's weights; where it is not the run's last one, the card says so.
         Raises: DiskFull; JobError where what is on disk is not what was trained.
         """
         kind = self.output.kind
         target = self.job_folder / kind
-        certificate = self._write(self.output.final(model), target, step, kind)
+        best = f"\nThese weights are the best of {last_step} steps: step {step} had the lowest eval loss.\n"
+        certificate = self._write(self.output.final(model), target, step, kind, best if step < last_step else "")
         proof = {"certificate": certificate} if certificate else {}
         self.spool.artifact(kind, kind, step=step, **proof)
         return {f"{kind}_bytes": folder_bytes(target), **proof}
 
-    def _write(self, writing: Writing, target: Path, step: int, kind: str) -> Certificate | None:
+    def _write(self, writing: Writing, target: Path, step: int, kind: str, note: str = "") -> Certificate | None:
         meta = {"kind": kind, "base_model": self.base_model, "step": step, "spec": self.spec.model_dump(mode="json")}
         with publish_artifact(target, meta, writing.weights_bytes + _FILES_BYTES) as folder:
             certificate = writing.write(folder)
             if certificate:
                 meta["certificate"] = certificate
             self.tokenizer.save_pretrained(folder)
-            (folder / "README.md").write_text(self.output.card(step), encoding="utf-8")
+            (folder / "README.md").write_text(self.output.card(step) + note, encoding="utf-8")
         return certificate
-
-    def _drop_old(self, checkpoints: Path, best_step: int | None) -> None:
-        folders = sorted(checkpoints.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-        for folder in folders[: -self.spec.save_total_limit]:
-            if folder.name == f"step-{best_step}":
-                continue
-            condemned = folder.with_name(f".{folder.name}.removed")  # half a checkpoint must not look like one
-            folder.rename(condemned)
-            shutil.rmtree(condemned)

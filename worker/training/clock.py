@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class TrainingClock:
-    """A stopwatch that can be paused. Starts when made."""
+    """A stopwatch that can be paused. Starts when made, at the seconds that were trained before."""
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._started = time.perf_counter() - seconds
         self._paused_seconds = 0.0
 
     @property

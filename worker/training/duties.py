@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Duties:
     """What the callback calls. `evaluate` measures the eval loss, of the base model where told; None without rows.
 
-    `save_checkpoint` takes the step, and the step of the best checkpoint, which outlives its turn.
+    `save_checkpoint` takes the step, and the step of the best checkpoint, which outlives its turn. What a run needs
+    to go on is saved with it.
     """
 
     tokens_seen: Callable[[], int]

@@ -24,6 +24,11 @@ class RunGuard:
     _moved: bool = False
     _zero_losses: int = 0
 
+    @property
+    def counters(self) -> dict[str, Any]:
+        """What a guard that goes on from here is made with; it looks at the gradients anew."""
+        return {"_moved": self._moved, "_zero_losses": self._zero_losses}
+
     def before_optimizer(self, model: Any, learning_rate: float) -> None:
         """Raises: JobError in the first step where a trainable tensor has no gradient, or a LoRA B an all-zero one."""
         self._learning = learning_rate > 0

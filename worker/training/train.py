@@ -15,7 +15,7 @@ from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.capabilities import require_capabilities
 from worker.context import JobContext, StopRequest
-from worker.training.adapters import add_lora, base_stays
+from worker.training.adapters import add_lora, base_stays, initial_lora
 from worker.training.batches import choose_collator
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
@@ -34,6 +34,7 @@ from worker.training.model import (
 from worker.training.outputs import AdapterOutput
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
+from worker.training.resume import SavedState, StateStore, describe_origin
 from worker.training.rows import EncodedRows, load_rows
 from worker.training.samples import Prompt, choose_prompts, write_samples
 from worker.training.trainer import AnswerTrainer, choose_optim, make_arguments
@@ -79,26 +80,54 @@ def _train(
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
     collate = choose_collator(model, pad, spec.max_length)
     trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), rows.train, collate, callback)
+    origin = describe_origin(context.payload, trainer.row_lengths, initial_lora(model, spec))
+    states = StateStore(context.folder, origin, hardware.device.type)
     callback.duties = Duties(
         tokens_seen=lambda: trainer.tokens_seen,
-        save_checkpoint=partial(saver.save_checkpoint, model),
+        save_checkpoint=partial(_save, saver, states, trainer, callback),
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
     )
-    saver.drop_earlier_attempts()
+    begun = _go_on(context, trainer, callback, saver, states)
     prompts, still_base = _prompts(context, rows, tokenizer, spec), base_stays(spec)
-    if not still_base:
+    if not still_base and not begun:
         context.spool.phase("sample")
         write_samples(context, model, tokenizer, prompts, 0, ["base"])
-    trainer.train()
-    step = trainer.state.global_step
+    trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
+    last_step = trainer.state.global_step
+    step = states.take_best(model, callback.best, last_step)
     context.spool.phase("save")
-    saved = saver.save_final(model, step)
+    saved = saver.save_final(model, step, last_step)
     if context.stop_request is StopRequest.SAVE:
         raise JobCancelled(f"Stopped as asked; the {output.kind} is saved.")
     context.spool.phase("sample")
     write_samples(context, model, tokenizer, prompts, step, ["base", "tuned"] if still_base else ["tuned"])
-    extra = {"steps": step, **saved, **callback.best.summary(step, output.kind)}
+    attempts = {"resumed_from_step": begun.step if begun else None, "attempts": context.assignment.attempt}
+    extra = {"steps": last_step, "saved_step": step, **saved, **callback.best.summary(), **attempts}
     return _summary(callback, model, rows, hardware, extra)
+
+
+def _go_on(
+    context: JobContext, trainer: AnswerTrainer, callback: SpoolCallback, saver: Saver, states: StateStore
+) -> SavedState | None:
+    """Where an earlier attempt was interrupted: the state to go on from, taken up here and by the Trainer's `train`."""
+    begun = states.find()
+    step = begun.step if begun else 0
+    saver.drop_later_checkpoints(step)
+    states.drop_later(step)
+    context.spool.start(step)
+    if begun:
+        callback.resume(begun.progress)
+        trainer.tokens_seen = callback.totals.tokens
+    return begun
+
+
+def _save(
+    saver: Saver, states: StateStore, trainer: AnswerTrainer, callback: SpoolCallback, step: int, best_step: int | None
+) -> None:
+    """A checkpoint, and only then the state: a run that goes on from there lacks none of the checkpoints before."""
+    saver.save_checkpoint(trainer.model, step, best_step)
+    saver.spool.sync()  # what was reported up to here must outlive a power cut as the state does
+    states.save(trainer, callback.progress, best_step)
 
 
 def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: Sequences, base: bool) -> float:
@@ -126,7 +155,7 @@ def _summary(
     trainable, everything = count_parameters(model)
     return {
         "train_loss": totals.train_loss,
-        "eval_loss": totals.eval_loss,
+        "eval_loss": callback.best.loss if extra["saved_step"] < extra["steps"] else totals.eval_loss,
         "tokens": totals.tokens,
         "train_seconds": round(totals.train_seconds, 3),
         "tokens_per_second": round(totals.tokens / max(totals.train_seconds, 1e-9), 2),

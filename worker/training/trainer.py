@@ -21,6 +21,7 @@ from worker.training.data import EncodedRow
 from worker.training.encoded import lengths_of
 from worker.training.losses import answer_loss, choose_scoring
 from worker.training.model import Hardware
+from worker.training.resume import load_trainable
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class AnswerTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return LengthGroupedSampler(self.row_lengths, per_step, self.args.seed)
+
+    @override
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The trainable tensors alone; optimizer, scheduler and random states are loaded by the Trainer itself."""
+        load_trainable(self.model, Path(resume_from_checkpoint))
 
     @override
     def compute_loss(

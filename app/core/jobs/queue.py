@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import delete, func, text, update
+from sqlalchemy import func, text, update
 from sqlmodel import Session, col, select
 
 from app.core.errors import Conflict, NotFound
@@ -17,7 +17,6 @@ from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
-from app.core.metrics.models import Metric
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.table import MAX_ID
 
@@ -50,7 +49,6 @@ def claim_next(session: Session) -> tuple[Job, Attempt] | None:
     if row is None:
         return None
     job = get_job(session, row[0])
-    session.execute(delete(Metric).where(col(Metric.job_id) == job.key))  # an attempt starts from step 0
     attempt = Attempt(job_id=job.key, number=job.attempts, fence=job.fence, started_at=time.time())
     session.add(attempt)
     session.flush()

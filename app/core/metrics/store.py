@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, text
+from sqlalchemy import delete, func, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, select
 
@@ -38,6 +38,12 @@ def put_metrics(session: Session, job_id: int, step: int, time: float, values: M
     statement = insert(Metric).values(rows)
     replace = {"value": statement.excluded.value, "time": statement.excluded.time}
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "name", "step"], set_=replace))
+
+
+def drop_metrics_after(session: Session, job_id: int, step: int) -> None:
+    """Forget what a run came to after `step`, from where it goes on; all of it where it starts anew at step 0."""
+    of_job = delete(Metric).where(col(Metric.job_id) == job_id)
+    session.execute(of_job.where(col(Metric.step) > step) if step else of_job)
 
 
 def read_series(session: Session, job_id: int, name: str | None = None) -> Series:

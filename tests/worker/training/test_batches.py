@@ -30,11 +30,22 @@ def test_flattened_rows_lie_end_to_end_and_start_anew() -> None:
     assert (batch["row_lengths"], batch["tokens"]) == ((3, 2), 5)
 
 
-def test_each_pass_holds_every_row_once_in_another_order() -> None:
+def test_each_epoch_holds_every_row_once_in_another_order() -> None:
     sampler = LengthGroupedSampler(LENGTHS, batch_size=4, seed=1)
-    first, second = list(sampler), list(sampler)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
     assert sorted(first) == sorted(second) == list(range(len(LENGTHS)))
     assert first != second
+
+
+def test_the_order_of_an_epoch_needs_none_before_it() -> None:
+    one, other = (LengthGroupedSampler(LENGTHS, batch_size=4, seed=1) for _ in range(2))
+    for epoch in range(3):
+        one.set_epoch(epoch)
+        list(one)
+    other.set_epoch(2)
+    assert list(one) == list(other)
 
 
 def test_order_is_the_same_for_the_same_seed() -> None:

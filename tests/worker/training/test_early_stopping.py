@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 
 import pytest
 
 from tests.worker.tiny import read_records
+from worker.base_models.publish import hash_file
 from worker.context import JobContext
 from worker.training import train
+from worker.training.adapters import WEIGHTS
 from worker.training.best import BestEval
 from worker.training.train import run_training
 
@@ -36,11 +39,16 @@ def test_training_stops_and_the_best_checkpoint_outlives_its_turn(
         summary = run_training(context)
     assert summary["steps"] == 10
     assert (summary["best_eval_loss"], summary["best_eval_step"], summary["stopped_early"]) == (2.0, 4, True)
-    assert summary["best_checkpoint"] == "checkpoints/step-4"
-    assert summary["eval_loss"] == 2.2
+    assert (summary["saved_step"], summary["eval_loss"]) == (4, 2.0)
     assert "stopped early at step 10: 3 evals without a better eval loss than 2.0000 at step 4" in caplog.text
     assert sorted(path.name for path in (context.folder / "checkpoints").iterdir()) == ["step-4", "step-9"]
-    assert (context.folder / "adapter" / "adapter_model.safetensors").is_file()
+    saved, best = (context.folder / name for name in ("adapter", "checkpoints/step-4"))
+    assert hash_file(saved / WEIGHTS) == hash_file(best / WEIGHTS)
+    assert json.loads((saved / "meta.json").read_text())["step"] == 4
+    assert "Trained for 4 steps" in (saved / "README.md").read_text()
+    assert "the best of 10 steps" in (saved / "README.md").read_text()
+    tuned = [record for record in read_records(context) if record.kind == "sample" and record.data["model"] == "tuned"]
+    assert {record.step for record in tuned} == {4}
     evals = [record.step for record in read_records(context) if "eval_loss" in record.data]
     assert evals == [0, 2, 4, 6, 8, 10]
 
@@ -49,7 +57,7 @@ def test_training_that_gets_better_runs_to_its_end(make_job: MakeJob, monkeypatc
     follow([3.0, 2.5, 2.6, 2.4], monkeypatch)
     summary = run_training(make_job(max_steps=6, eval_steps=2, save_steps=50, early_stopping_patience=2))
     assert (summary["steps"], summary["stopped_early"]) == (6, False)
-    assert (summary["best_eval_step"], summary["best_checkpoint"]) == (6, "adapter")
+    assert (summary["best_eval_step"], summary["saved_step"]) == (6, 6)
 
 
 def test_without_a_patience_nothing_changes(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +65,8 @@ def test_without_a_patience_nothing_changes(make_job: MakeJob, monkeypatch: pyte
     context = make_job(max_steps=8, eval_steps=2, save_steps=50)
     summary = run_training(context)
     assert summary["steps"] == 8
-    assert "best_checkpoint" not in summary
+    assert (summary["saved_step"], summary["eval_loss"]) == (8, 2.3)
+    assert "best_eval_step" not in summary
     assert not (context.folder / "checkpoints").exists()
 
 

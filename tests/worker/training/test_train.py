@@ -128,7 +128,8 @@ def test_phases_progress_and_artifacts_in_order(make_job: MakeJob) -> None:
 def test_old_checkpoints_give_way_to_newer_ones(make_job: MakeJob) -> None:
     context = make_job(max_steps=9, save_steps=2, save_total_limit=2)
     run_training(context)
-    assert folders_below(context) == ["adapter", "checkpoints", "checkpoints/step-6", "checkpoints/step-8"]
+    kept = ["adapter", "checkpoints", "checkpoints/step-6", "checkpoints/step-8"]
+    assert folders_below(context) == [*kept, "state", "state/step-6", "state/step-8"]
 
 
 def test_adapter_loads_with_plain_peft_and_changes_the_answers(make_job: MakeJob, tiny_model: Path) -> None:
