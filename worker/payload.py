@@ -15,6 +15,7 @@ from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
 from app.core.errors import NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
+from app.core.jobs.receipts import get_receipt
 from app.core.jobs.status import JobKind
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
@@ -41,7 +42,15 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
             "kind": dataset.kind.value,
             "sha256": dataset.rows_sha256,
         },
+        "rerun": _rerun(session, folder, job),
     }
+
+
+def _rerun(session: Session, folder: DataFolder, job: Job) -> dict[str, Any] | None:
+    """The job that a training runs again exactly, with its receipt; None for one that repeats no other."""
+    if job.source_job_id is None:
+        return None
+    return {"job_id": job.source_job_id, "receipt": get_receipt(folder, get_job(session, job.source_job_id))}
 
 
 def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Jobs: submit, look, clone, move, cancel, merge, ask."""
+"""Jobs: submit, look, clone, run again, move, cancel, merge, ask."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
@@ -11,6 +11,8 @@ from app.api.schemas import CancelIn, CloneIn, GenerateIn, JobOut, JobPage, Merg
 from app.core.errors import InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs
+from app.core.jobs.receipts import get_receipt
+from app.core.jobs.rerun import rerun_training
 from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import clone_training, submit_generation, submit_merge, submit_values
@@ -70,6 +72,24 @@ def clone(
     """Queue a training job with the same spec, checked anew as when it is submitted."""
     source = queue.get_job(session, job_id)
     return JobOut.model_validate(clone_training(session, source, body.name, settings.local_roots))
+
+
+@router.post("/{job_id}/rerun", status_code=201, name="api_rerun_job")
+def rerun(
+    job_id: int,
+    session: WriteSessionDep,
+    folder: FolderDep,
+    body: Annotated[CloneIn, Body()] = CloneIn(),  # noqa: B008
+) -> JobOut:
+    """Queue a completed training again exactly as its receipt says; 409 names what is not the same any more."""
+    source = queue.get_job(session, job_id)
+    return JobOut.model_validate(rerun_training(session, folder, source, body.name))
+
+
+@router.get("/{job_id}/receipt", name="api_job_receipt")
+def receipt(job: JobDep, folder: FolderDep) -> dict[str, Any]:
+    """What decided a completed training: spec, hashes of data and model, versions, hardware, result."""
+    return get_receipt(folder, job)
 
 
 @router.post("/{job_id}/move", name="api_move_job")

@@ -95,6 +95,23 @@ def clone(
     show_job(Client().post(f"/jobs/{job}/clone", {"name": name}), json)
 
 
+@app.command("rerun")
+def rerun(
+    job: int,
+    name: Annotated[str | None, typer.Option(help="Default: the name of the job that is run again.")] = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Run a completed training again exactly, from its receipt; refused where its data or model is another one now."""
+    show_job(Client().post(f"/jobs/{job}/rerun", {"name": name}), json)
+
+
+@app.command("receipt")
+def receipt(job: int) -> None:
+    """The receipt of a completed training, as JSON."""
+    print_json(Client().get(f"/jobs/{job}/receipt"))
+
+
 @app.command("move")
 def move(
     job: int,

@@ -11,13 +11,16 @@ from sqlmodel import Session
 
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
+from app.core.datasets.models import Dataset
 from app.core.jobs import queue
 from app.core.jobs.models import Job
 from app.core.jobs.queries import queued_jobs
 from app.core.jobs.status import JobStatus
 from app.core.metrics.store import put_metrics
+from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 from tests.api.conftest import Shown
+from tests.receipts import write_receipt
 
 SPEC = {"base_model": "tiny", "dataset": "small"}
 PROMISED = {"id", "name", "kind", "status", "phase", "step", "max_steps", "eta_seconds", "error", "spec", "summary",
@@ -152,6 +155,27 @@ def test_only_a_training_is_cloned(client: TestClient, refused: Shown) -> None:
     answer = client.post(f"/api/v1/jobs/{job['id']}/generate", json={"prompt": "x", "base": True}).json()
     error = refused(client.post(f"/api/v1/jobs/{answer['id']}/clone"), 409, "conflict")
     assert "only a training job can be cloned" in error["message"]
+
+
+def test_a_completed_training_is_run_again_from_its_receipt(
+    client: TestClient, database: Database, folder: DataFolder, refused: Shown
+) -> None:
+    job = _submit(client, r=4)
+    assert "left no receipt" in refused(client.post(f"/api/v1/jobs/{job['id']}/rerun"), 409, "conflict")["message"]
+    refused(client.get(f"/api/v1/jobs/{job['id']}/receipt"), 409, "conflict")
+    _move(database, job["id"], JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
+    with database.read() as session:
+        stored = queue.get_job(session, job["id"])
+        model, dataset = session.get_one(BaseModel, stored.base_model_id), session.get_one(Dataset, stored.dataset_id)
+        write_receipt(folder, stored, model, dataset)
+    response = client.post(f"/api/v1/jobs/{job['id']}/rerun", json={"name": "again"})
+    assert response.status_code == 201
+    again = response.json()
+    assert (again["name"], again["spec"], again["source_job_id"]) == ("again", job["spec"], job["id"])
+    assert client.get(f"/api/v1/jobs/{job['id']}/receipt").json()["spec"] == job["spec"]
+    with database.write() as session:
+        session.get_one(Dataset, stored.dataset_id).rows_sha256 = "0" * 64
+    assert "holds other rows" in refused(client.post(f"/api/v1/jobs/{job['id']}/rerun"), 409, "conflict")["message"]
 
 
 def test_a_waiting_job_is_moved(client: TestClient, database: Database, refused: Shown) -> None:

@@ -16,14 +16,17 @@ import yaml
 
 from app.core.artifacts.store import META, record
 from app.core.database import Database
+from app.core.datasets.models import Dataset
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs.models import Job
 from app.core.jobs.queries import queued_jobs
 from app.core.metrics.store import put_metrics
+from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 from tests.cli.conftest import Command
 from tests.live_server import Served
+from tests.receipts import write_receipt
 
 PROMISED = {"id", "name", "kind", "status", "phase", "step", "max_steps", "eta_seconds", "error", "spec", "summary",
             "attempts"}  # fmt: skip
@@ -154,7 +157,7 @@ def test_a_spec_that_is_no_yaml_mapping(loradeck: Command, tmp_path: Path, conte
 
 @pytest.mark.parametrize(
     "command",
-    ["jobs clone 9999", "jobs move 9999 --to 1",
+    ["jobs clone 9999", "jobs rerun 9999", "jobs receipt 9999", "jobs move 9999 --to 1",
      "jobs show 9999", "jobs cancel 9999", "jobs wait 9999", "jobs metrics 9999", "jobs logs 9999",
      f"jobs show {10**30}", "artifacts list 9999", "merge 9999", "generate 9999 --prompt x", "datasets preview gone"],
 )  # fmt: skip
@@ -186,6 +189,21 @@ def test_clone(loradeck: Command, submitted: Submitted) -> None:
     assert (clone["status"], clone["spec"], clone["name"]) == ("queued", submitted["spec"], submitted["name"])
     assert clone["id"] != submitted["id"]
     assert loradeck("jobs", "clone", submitted["id"], "--name", "again", "--json").json["name"] == "again"
+
+
+def test_rerun(loradeck: Command, submitted: Submitted, move: Move, database: Database, server: Served) -> None:
+    refused = loradeck("jobs", "rerun", submitted["id"])
+    assert (refused.code, refused.out) == (1, "")
+    assert "left no receipt" in refused.err
+    assert f"loradeck jobs clone {submitted['id']}" in refused.err
+    job = move(submitted["id"], "starting", "running", "completed")
+    with database.read() as session:
+        model, dataset = session.get_one(BaseModel, job.base_model_id), session.get_one(Dataset, job.dataset_id)
+        write_receipt(DataFolder(server.home), job, model, dataset)
+    again = loradeck("jobs", "rerun", submitted["id"], "--name", "again", "--json").json
+    assert (again["status"], again["name"], again["source_job_id"]) == ("queued", "again", submitted["id"])
+    assert again["spec"] == submitted["spec"]
+    assert loradeck("jobs", "receipt", submitted["id"]).json["spec"] == submitted["spec"]
 
 
 def test_move(loradeck: Command, submitted: Submitted, database: Database) -> None:

@@ -16,14 +16,13 @@ import torch
 
 from app import __version__
 from app.core.jobs.capabilities import BITSANDBYTES, needs_bitsandbytes
+from app.core.jobs.receipts import RECEIPT, RECEIPT_FORMAT
 from app.core.jobs.spec import TrainingSpec
 from app.core.paths import fsync_folder
 from worker.base_models.publish import files_of, hash_file
 from worker.context import JobContext
 from worker.training.model import Hardware
 
-RECEIPT = "receipt.json"
-_FORMAT = 1
 _PACKAGES = ("accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
 _MODEL_SUFFIXES = (".json", ".jinja", ".model", ".safetensors", ".txt")
 
@@ -32,7 +31,7 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
     """Write `receipt.json` into the job's folder, whole or not at all. Returns its path."""
     dataset, base = context.payload["dataset"], context.payload["base_model"]
     receipt = {
-        "format": _FORMAT,
+        "format": RECEIPT_FORMAT,
         "job_id": context.assignment.job_id,
         "attempt": context.assignment.attempt,
         "created_at": time.time(),
@@ -43,8 +42,8 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
             **{key: base.get(key) for key in ("name", "architecture", "hub_id")},
             "sha256": hash_model(Path(base["path"])),
         },
-        "versions": _versions(spec, hardware),
-        "hardware": _describe(hardware),
+        "versions": describe_versions(spec, hardware),
+        "hardware": describe_hardware(hardware),
         "result": summary,
     }
     target = context.folder / RECEIPT
@@ -67,7 +66,8 @@ def hash_model(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _versions(spec: TrainingSpec, hardware: Hardware) -> dict[str, str]:
+def describe_versions(spec: TrainingSpec, hardware: Hardware) -> dict[str, str]:
+    """Versions of everything that computes."""
     more = (BITSANDBYTES,) if needs_bitsandbytes(spec, on_cuda=hardware.device.type == "cuda") else ()
     return {
         "loradeck": __version__,
@@ -76,7 +76,8 @@ def _versions(spec: TrainingSpec, hardware: Hardware) -> dict[str, str]:
     }
 
 
-def _describe(hardware: Hardware) -> dict[str, Any]:
+def describe_hardware(hardware: Hardware) -> dict[str, Any]:
+    """What the run computes on, and in which type."""
     on_cuda = hardware.device.type == "cuda"
     return {
         "device": str(hardware.device),

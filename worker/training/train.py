@@ -34,6 +34,7 @@ from worker.training.model import (
 from worker.training.outputs import AdapterOutput
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
+from worker.training.rerun import check_rerun
 from worker.training.resume import SavedState, StateStore, describe_origin
 from worker.training.rows import EncodedRows, load_rows
 from worker.training.samples import Prompt, choose_prompts, write_samples
@@ -60,11 +61,13 @@ def run_training(context: JobContext) -> dict[str, Any]:
     if spec.task != "text" and ensure_chat_template(tokenizer):
         logger.warning("%s has no chat template: ChatML is used, and saved with the adapter", base["name"])
     check_cancelled(context)
+    rerun = check_rerun(context, spec, hardware)
     model = add_lora(load_base_model(base["path"], hardware, quantization), spec, base["name"])
     context.spool.phase("tokenize")
     rows = load_rows(context, tokenizer, spec)
     summary = _train(context, spec, hardware, model, tokenizer, rows)
     summary |= {"optim": choose_optim(spec, hardware), "quantization": quantization.name if quantization else None}
+    summary |= rerun
     write_receipt(context, spec, hardware, summary)
     return summary
 
