@@ -8,21 +8,21 @@ from typing import Any
 
 from app.core.datasets.faults import RowFault
 from app.core.datasets.fields import answer_field, question
-from app.core.datasets.turns import Messages, check_order, opening, read_turn, read_turns
+from app.core.datasets.turns import START, Messages, check_order, opening, read_turn, read_turns
 
 Pair = dict[str, Messages]  # prompt, chosen, rejected
 
 
 def of_question(row: Mapping[str, Any]) -> Pair:
     """`instruction` and `input` ask, `chosen` and `rejected` answer. Raises: RowFault."""
-    prompt = [*opening(row), {"role": "user", "content": question(row, "input")}]
-    return _pair("instruction", prompt, _answers(row, "chosen"), _answers(row, "rejected"))
+    prompt = [{"role": "user", "content": question(row, "input")}]
+    return _pair(row, "instruction", prompt, _answers(row, "chosen"), _answers(row, "rejected"))
 
 
 def of_conversations(row: Mapping[str, Any]) -> Pair:
     """`conversations` up to the answer; `chosen` and `rejected` are its turns or texts. Raises: RowFault."""
-    prompt = [*opening(row), *read_turns(row["conversations"], "conversations")]
-    return _pair("conversations", prompt, _answers(row, "chosen"), _answers(row, "rejected"))
+    prompt = read_turns(row["conversations"], "conversations")
+    return _pair(row, "conversations", prompt, _answers(row, "chosen"), _answers(row, "rejected"))
 
 
 def of_prompt(row: Mapping[str, Any]) -> Pair:
@@ -36,7 +36,7 @@ def of_prompt(row: Mapping[str, Any]) -> Pair:
     if chosen[0]["role"] == "assistant" or rejected[0]["role"] == "assistant":
         if not prompt:
             raise RowFault("prompt", "is missing, and chosen and rejected are not whole conversations")
-        return _pair("prompt", [*opening(row), *prompt], chosen, rejected)
+        return _pair(row, "prompt", prompt, chosen, rejected)
     return _part(row, prompt, chosen, rejected)
 
 
@@ -65,21 +65,23 @@ def _part(row: Mapping[str, Any], prompt: Messages, chosen: Messages, rejected: 
         raise RowFault("rejected", "does not begin with the turns with which chosen begins")
     if any(turn not in shared for turn in prompt):
         raise RowFault("prompt", "is not among the turns with which chosen and rejected begin")
-    return _pair("chosen", [*opening(row), *shared], chosen[len(shared) :], rejected[len(shared) :])
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if len(turns) == len(shared):
+            raise RowFault(name, "has no answer behind the turns that chosen and rejected share")
+    return _pair(row, "chosen", shared, chosen[len(shared) :], rejected[len(shared) :])
 
 
-def _pair(field: str, prompt: Messages, chosen: Messages, rejected: Messages) -> Pair:
+def _pair(row: Mapping[str, Any], field: str, prompt: Messages, chosen: Messages, rejected: Messages) -> Pair:
     """Check all turns' order. `field` is where the prompt stands. Raises: RowFault."""
     _refuse_same(chosen, rejected)
-    last = check_order(prompt, field)
+    system = opening(row)
+    last = check_order(prompt, field, before="system" if system else START)
     if last not in ("user", "tool"):
         raise RowFault(field, f"ends with the role {last}: what is to be answered must end with user or tool")
     for name, answers in (("chosen", chosen), ("rejected", rejected)):
-        if not answers:
-            raise RowFault(name, "has no answer behind the turns that chosen and rejected share")
         if check_order(answers, name, before=last) != "assistant":
             raise RowFault(name, "does not end with an answer (the role assistant)")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {"prompt": system + prompt, "chosen": chosen, "rejected": rejected}
 
 
 def _refuse_same(chosen: Messages, rejected: Messages) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from app.core.datasets.faults import RowFault
 from app.core.datasets.formats import FORMATS, recognise, to_row
 
+DOCS = Path(__file__).parents[3] / "docs" / "datasets.md"
 USER, ANSWER = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "T"}
 
@@ -44,6 +48,46 @@ SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "
 def test_known_rows(row: dict[str, Any], format_name: str, messages: list[dict[str, str]]) -> None:
     assert recognise(row) == format_name
     assert to_row(row, format_name) == {"messages": messages}
+
+
+def test_a_text_is_kept_as_it_is() -> None:
+    row = {"text": " Once\n", "meta": {"id": 1}}
+    assert recognise(row) == "text"
+    assert to_row(row, "text") == {"text": " Once\n"}
+
+
+@pytest.mark.parametrize(
+    ("more", "format_name"),
+    [
+        ({"text": "T", "instruction": "Q", "output": "A"}, "alpaca"),
+        ({"text": "T", "messages": [USER, ANSWER]}, "messages"),
+        ({"messages": [USER, ANSWER], "conversations": []}, "messages"),
+        ({"conversations": [], "instruction": "Q", "output": "A"}, "sharegpt"),
+        ({"instruction": "Q", "output": "A", "response": "A"}, "alpaca"),
+        ({"prompt": "Q", "completion": "A", "instruction": "Q", "response": "A"}, "dolly"),
+        ({"prompt": "Q", "completion": "A", "chosen": "A", "rejected": "B", "messages": [], "text": "T"}, "preference"),
+        ({"instruction": "Q", "output": "A", "chosen": "A", "rejected": "B"}, "preference_alpaca"),
+        ({"instruction": "Q", "prompt": "Q", "conversations": [], "chosen": "A", "rejected": "B"},
+         "preference_sharegpt"),
+    ],
+)  # fmt: skip
+def test_a_row_with_the_fields_of_several_formats_is_of_the_first(more: dict[str, Any], format_name: str) -> None:
+    assert recognise(more) == recognise(dict(reversed(more.items()))) == format_name
+
+
+def test_each_format_is_documented_in_order_with_a_row_that_can_be_read() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \|", text, re.MULTILINE)
+    assert documented == [
+        (each.name, each.spelling.replace(", ", "`, `").join("``"), each.kind) for each in FORMATS.values()
+    ]
+    rows = [
+        json.loads(line) for block in re.findall(r"```json\n(.+?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    names = [str(recognise(row)) for row in rows]
+    assert set(names) == set(FORMATS)
+    for row, name in zip(rows, names, strict=True):
+        assert to_row(row, name)
 
 
 def test_tool_calls_become_lines_of_json_after_the_text() -> None:
@@ -104,10 +148,12 @@ def test_a_format_is_chosen_among_those_that_read_the_wanted_fields() -> None:
     assert recognise(row) == "messages"
     assert recognise(row, wanted=["completion"]) == "prompt_completion"
     assert recognise(row, wanted=["context"]) is None
+    assert recognise({"text": "T", "messages": []}, wanted=["text"]) == "text"
 
 
 def test_a_format_names_its_fields() -> None:
     assert str(FORMATS["alpaca"]) == "alpaca (instruction, [input], output, [system])"
+    assert FORMATS["alpaca"].required == ("instruction", "output")
     assert str(FORMATS["sharegpt"]) == "sharegpt (conversations, [system]: a list of from and value)"
 
 
@@ -146,6 +192,10 @@ def test_unknown_rows(row: dict[str, Any]) -> None:
         ({"conversations": [USER]}, "sharegpt", "conversations[0].from", "is 'None'; known roles"),
         ({"conversations": [{"from": "human", "value": "Q"}]}, "sharegpt", "conversations", "has no answer"),
         ({"conversations": [], "system": 5}, "sharegpt", "conversations", "is not a list"),
+        ({"text": ""}, "text", "text", "is empty"),
+        ({"text": " \n"}, "text", "text", "is empty"),
+        ({"text": None}, "text", "text", "is missing"),
+        ({"text": ["T"]}, "text", "text", "is not a text but list"),
         ({"prompt": "Q", "completion": "A", "system": 5}, "prompt_completion", "system", "is not a text but int"),
     ],
 )  # fmt: skip

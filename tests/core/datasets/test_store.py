@@ -27,6 +27,7 @@ from app.core.datasets.store import (
 )
 from app.core.errors import AppError, Conflict, DatasetFormatError, InvalidInput, NotFound, TooLarge
 from app.core.paths import DataFolder
+from tests.parquet import write_parquet
 
 ROW = {"instruction": "Q", "output": "A"}
 LINE = json.dumps(ROW)
@@ -218,6 +219,41 @@ def test_rows_of_several_formats_are_named(add: Callable[..., Dataset]) -> None:
         assert f"row {number}: is {name}, but the file's first row is alpaca" in error.message
 
 
+def test_rows_of_several_kinds_are_named(add: Callable[..., Dataset]) -> None:
+    pair = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    error = _fault_of(add, "\n".join(map(json.dumps, [pair, {"text": "T"}, {**pair, "rejected": "A"}, ROW, pair])))
+    assert [fault.message.split(": ", 1)[0] for fault in error.faults] == ["row 2", "row 3", "row 4"]
+    assert "row 2: is text, but the file's first row is preference" in error.message
+    assert "row 3: rejected: is the same as chosen" in error.message
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "rows"),
+    [
+        ({"text": "T"}, "text", {"text": "T"}),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, "preference", {
+            "prompt": [{"role": "user", "content": "Q"}],
+            "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]}),
+    ],
+)  # fmt: skip
+def test_a_dataset_knows_its_kind_and_source(
+    add: Callable[..., Dataset], folder: DataFolder, row: dict[str, str], kind: str, rows: dict[str, object]
+) -> None:
+    dataset = add(f"{json.dumps(row)}\n" * 2, filename="a.jsonl")
+    assert (dataset.kind, dataset.source, dataset.columns) == (kind, {"kind": "file", "filename": "a.jsonl"}, {})
+    assert preview_rows(folder, dataset) == [rows] * 2
+    assert preview_raw(folder, dataset, first=2) == [row]
+
+
+def test_a_parquet_file_is_registered(add: Callable[..., Dataset], folder: DataFolder, tmp_path: Path) -> None:
+    content = write_parquet(tmp_path / "a.parquet", [{"text": f"T{n}"} for n in range(200)]).read_bytes()
+    dataset = add(content, "a.parquet")
+    assert (dataset.kind, dataset.rows, dataset.sha256) == ("text", 200, hashlib.sha256(content).hexdigest())
+    assert preview_raw(folder, dataset, first=199) == preview_rows(folder, dataset, 199) == [
+        {"text": "T198"}, {"text": "T199"},
+    ]  # fmt: skip
+
+
 def test_a_row_may_have_the_fields_of_another_format_too(add: Callable[..., Dataset]) -> None:
     assert add(f"{LINE}\n" + json.dumps({**ROW, "messages": None})).rows == 2
 
@@ -235,6 +271,7 @@ def test_mapped_columns_are_read_as_fields(session: Session, folder: DataFolder)
         checked = upload.receive(io.BytesIO(content), 1000).check({"instruction": "question", "output": "answer"})
         dataset = upload.register(session, checked)
     assert dataset.format == "alpaca"
+    assert dataset.columns == {"instruction": "question", "output": "answer"}
     assert [turn["content"] for turn in preview_rows(folder, dataset)[0]["messages"]] == ["Q", "A"]
     assert preview_raw(folder, dataset) == [{"question": "Q", "answer": "A", "output": "old"}]
 
