@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils.tqdm import tqdm
 
@@ -83,10 +82,6 @@ def explained(kind: HubKind, hub_id: str) -> Iterator[None]:
         raise kind.error(
             f"The hub has no {kind.name} {hub_id}, or it is private.",
             advice=f"Check the spelling; for a private {kind.name} set HF_TOKEN for the worker.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise kind.error(
-            f"{hub_id} has no such revision.", advice="Name a branch, a tag or a whole commit id of its hub page."
         ) from error
     except LocalEntryNotFoundError as error:
         raise kind.error(

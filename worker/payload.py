@@ -12,11 +12,13 @@ from app.core.artifacts.store import get_artifact
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
-from app.core.errors import NotFound
+from app.core.errors import InvalidInput, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
+from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind
+from app.core.jobs.submit import check_references
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
@@ -24,12 +26,15 @@ Row = TypeVar("Row", Dataset, BaseModel)
 
 
 def build_payload(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
-    """Raises: NotFound where something the job needs is gone."""
+    """Raises: NotFound where something the job needs is gone; InvalidInput where the job does not go with it."""
     return _BUILDERS[job.kind](session, folder, cache, job)
 
 
 def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
     dataset = _need(session, Dataset, job.dataset_id)
+    faults = check_references(parse_spec(job.spec), _need(session, BaseModel, job.base_model_id), dataset)
+    if faults:  # known only now where the model or the dataset was still being imported when the job was queued
+        raise InvalidInput(faults)
     path = rows_path(folder, dataset)
     return {
         "spec": job.spec,
@@ -41,6 +46,7 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
             "format": dataset.format,
             "kind": dataset.kind.value,
             "sha256": dataset.rows_sha256,
+            "source": dataset.source,
         },
         "rerun": _rerun(session, folder, job),
     }
@@ -74,6 +80,8 @@ def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) ->
 
 
 def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
+    if job.dataset_id is not None:
+        return _import_dataset(folder, _need(session, Dataset, job.dataset_id))
     model = _need(session, BaseModel, job.base_model_id)
     return {
         "model_id": model.id,
@@ -81,6 +89,16 @@ def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict
         "source": _source(model),
         "target": str(folder.model(model.key).resolve()),
         "cache": str(cache.expanduser().resolve()),
+    }
+
+
+def _import_dataset(folder: DataFolder, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "dataset_id": dataset.id,
+        "name": dataset.name,
+        "source": dataset.source,
+        "columns": dataset.columns,
+        "target": str(folder.dataset(dataset.key).resolve()),
     }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app.core.errors import AppError
+from app.core.datasets.hub import set_facts as set_dataset_facts
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import rows_path
+from app.core.errors import AppError, NotFound
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import JobKind, JobStatus
@@ -16,6 +20,7 @@ from app.core.models.inspect import inspect_folder
 from app.core.models.models import BaseModel
 from app.core.models.registry import set_facts
 from app.core.paths import DataFolder
+from worker.artifacts.folders import STATE
 from worker.ingest import clean_lines
 
 _TAIL_BYTES = 8192
@@ -26,8 +31,9 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, dam
     outcome = attempt.outcome or {}
     summary = {**job.summary, **outcome.get("summary", {})}
     if outcome.get("outcome") == "completed" and damage is None:
-        error = _take_model(session, folder, job) if job.kind == JobKind.IMPORT else None
+        error = _take_import(session, folder, job, summary) if job.kind == JobKind.IMPORT else None
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
+        shutil.rmtree(folder.job(job.key) / STATE, ignore_errors=True)  # of use only to a run that has yet to end
         return queue.advance(session, job, status, summary=summary, error=error)
     if job.cancel_requested or job.save_requested or outcome.get("outcome") == "cancelled":
         return queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
@@ -40,15 +46,32 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, dam
     return queue.advance(session, job, JobStatus.FAILED, error=tail, summary=summary)
 
 
-def _take_model(session: Session, folder: DataFolder, job: Job) -> dict[str, Any] | None:
-    """Look at the folder that the import made and make the model ready; or say why it is not."""
-    model = session.get_one(BaseModel, job.base_model_id)
+def _take_import(session: Session, folder: DataFolder, job: Job, summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Make what the import brought ready; or say why it is not."""
     try:
-        set_facts(model, inspect_folder(folder.model(model.key)))
+        if job.dataset_id is not None:
+            _take_dataset(session, folder, job.dataset_id, summary)
+        else:
+            _take_model(session, folder, job.base_model_id)
     except AppError as error:
         return {"kind": error.code, "message": error.message, "advice": error.advice}
-    session.add(model)
     return None
+
+
+def _take_dataset(session: Session, folder: DataFolder, dataset_id: int, facts: dict[str, Any]) -> None:
+    """The child has counted and hashed the rows; the worker sees that they are there. Raises: NotFound."""
+    dataset = session.get_one(Dataset, dataset_id)
+    if not rows_path(folder, dataset).is_file():
+        raise NotFound(f"The rows of {dataset.name} are gone.", advice="Import it again.")
+    set_dataset_facts(dataset, facts)
+    session.add(dataset)
+
+
+def _take_model(session: Session, folder: DataFolder, model_id: int | None) -> None:
+    """Look at the folder that the import made. Raises: InvalidInput."""
+    model = session.get_one(BaseModel, model_id)
+    set_facts(model, inspect_folder(folder.model(model.key)))
+    session.add(model)
 
 
 def _log_tail(session: Session, folder: DataFolder, attempt: Attempt) -> list[str]:

@@ -11,8 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from worker.context import Assignment, JobContext
-from worker.spool import Record, SpoolWriter, read_spool
+from tests.worker.contexts import make_context as make_context
+from tests.worker.contexts import read_records as read_records
 
 # As in SmolLM2: a default system message, and the end-of-turn token doubles as end of sequence and as padding.
 CHAT_TEMPLATE = (
@@ -87,14 +87,6 @@ def write_rows(path: Path, rows: Sequence[list[dict[str, str]]] = ROWS) -> Path:
     return path
 
 
-def make_context(folder: Path, kind: str, payload: dict[str, Any]) -> JobContext:
-    """A job's context on its own folder, with a real spool at `spool.jsonl`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    spool = folder / "spool.jsonl"
-    assignment = Assignment(1, kind, 1, str(folder), str(spool), str(folder / "train.log"), payload)
-    return JobContext(assignment, SpoolWriter(spool))
-
-
 def train_payload(model: Path, rows: Path, **spec: Any) -> dict[str, Any]:
     """A training payload that the tiny model learns from within seconds; keywords override the spec."""
     values = {
@@ -120,8 +112,3 @@ def train_payload(model: Path, rows: Path, **spec: Any) -> dict[str, Any]:
             **{"format": "messages", "sha256": None},
         },
     }
-
-
-def read_records(context: JobContext) -> list[Record]:
-    """Everything in the context's spool so far."""
-    return [record for record, _offset in read_spool(Path(context.assignment.spool))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
 from app.core.datasets.store import ROWS
@@ -46,6 +46,7 @@ def download_dataset(source: Mapping[str, Any], target: Path, stages: Stages) ->
     commit, sizes = _list_files(hub_id, source.get("revision"))
     readme = ""
     if _README in sizes:
+        stages.extend(1)
         readme = fetch_file(_DATASET, hub_id, _README, commit, stages).read_text("utf-8", errors="replace")
     choice = choose(hub_id, list(sizes), readme, source.get("config"), source.get("split"))
     _check_space(hub_id, commit, {name: sizes[name] for name in choice.files}, target)
@@ -59,6 +60,11 @@ def _list_files(hub_id: str, revision: str | None) -> tuple[str, dict[str, int]]
     with explained(_DATASET, hub_id):
         try:
             info = HfApi().dataset_info(hub_id, revision=revision, files_metadata=True, timeout=_LIST_SECONDS)
+        except RevisionNotFoundError as error:
+            raise DatasetImportError(
+                f"{hub_id} has no revision {revision!r}.",
+                advice="Name a branch, a tag or a whole commit id of its hub page.",
+            ) from error
         except HfHubHTTPError:
             raise
         except (ConnectionError, TRANSPORT_ERROR) as error:

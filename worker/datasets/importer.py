@@ -37,7 +37,8 @@ def run_import(context: JobContext) -> dict[str, Any]:
         stages.enter("convert")
         files = _place(download, folder)
         rows = _Rows(files, download.choice.files, stages)
-        checked = _normalise(source["hub_id"], rows, folder / ROWS, context.payload["columns"])
+        place = f"{source['hub_id']}, split {download.choice.split}"
+        checked = _normalise(place, rows, folder / ROWS, context.payload["columns"])
         facts = _facts(source, download, files, rows.counts, checked)
         stages.enter("save")
     stages.finish()
@@ -77,13 +78,13 @@ class _Rows:
                 raise DatasetImportError(f"{name}: {faults}", advice=error.advice) from error
 
 
-def _normalise(hub_id: str, rows: _Rows, target: Path, columns: dict[str, str]) -> Checked:
+def _normalise(place: str, rows: _Rows, target: Path, columns: dict[str, str]) -> Checked:
     try:
         return normalise_rows(rows, target, columns)
     except InvalidInput as error:
         faults = "; ".join(fault.message for fault in error.faults)
         raise DatasetImportError(
-            f"The rows of {hub_id} cannot be used: {faults}",
+            f"{place}: {faults.rstrip('.')}.",
             advice=error.advice or "Choose another dataset; or download it, put these rows in order, and upload it.",
         ) from error
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, text, update
 from sqlmodel import Session, col, select
 
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.errors import Conflict, NotFound
 from app.core.events import log
 from app.core.events.types import EventKind
@@ -27,7 +28,9 @@ _CLAIM = text("""
                    phase = NULL, step = 0, eta_seconds = NULL, started_at = coalesce(started_at, :now)
     WHERE status = 'queued' AND id = (
         SELECT job.id FROM job LEFT JOIN base_model ON base_model.id = job.base_model_id
-        WHERE job.status = 'queued' AND (job.kind = 'import' OR base_model.id IS NULL OR base_model.status = 'ready')
+                               LEFT JOIN dataset ON dataset.id = job.dataset_id
+        WHERE job.status = 'queued' AND (job.kind = 'import' OR coalesce(base_model.status, 'ready') = 'ready'
+                                                            AND coalesce(dataset.status, 'ready') = 'ready')
         ORDER BY job.priority DESC, job.position, job.id LIMIT 1)
     RETURNING id
 """)
@@ -44,7 +47,7 @@ def enqueue(session: Session, job: Job) -> Job:
 
 
 def claim_next(session: Session) -> tuple[Job, Attempt] | None:
-    """Take the first job that can start: no other worker gets it. Jobs wait while their base model is made ready."""
+    """Take the first job that can start: no other worker gets it. One whose model or dataset is imported waits."""
     row = session.execute(_CLAIM, {"now": time.time()}).first()
     if row is None:
         return None
@@ -168,17 +171,30 @@ def _announce(session: Session, job: Job) -> None:
 
 
 def _settle(session: Session, job: Job) -> None:
-    """What the end of an import means for its model and for the jobs that wait for it."""
-    if job.kind != JobKind.IMPORT or job.base_model_id is None or job.status == JobStatus.COMPLETED:
+    """What the end of an import means for what it was to bring, and for the jobs that wait for that."""
+    if job.kind != JobKind.IMPORT or job.status == JobStatus.COMPLETED:
         return
-    model = session.get_one(BaseModel, job.base_model_id)
-    reason = job.error["message"] if job.error else f"its import was {job.status}"
-    model.status, model.error = ModelStatus.FAILED, reason
-    waiting = select(Job).where(Job.base_model_id == model.id, Job.status == JobStatus.QUEUED, Job.id != job.id)
+    if job.dataset_id is not None:
+        dataset = session.get_one(Dataset, job.dataset_id)
+        dataset.status, dataset.error = DatasetStatus.FAILED, _reason(job, with_advice=True)
+        _fail_waiting(session, job, Job.dataset_id == dataset.id, f"Dataset {dataset.name}", "Datasets")
+    elif job.base_model_id is not None:
+        model = session.get_one(BaseModel, job.base_model_id)
+        model.status, model.error = ModelStatus.FAILED, _reason(job)
+        _fail_waiting(session, job, Job.base_model_id == model.id, f"Base model {model.name}", "Models")
+
+
+def _reason(job: Job, *, with_advice: bool = False) -> str:
+    error = job.error or {"message": f"its import was {job.status}"}
+    return " ".join(filter(None, (error["message"], error.get("advice") if with_advice else None)))
+
+
+def _fail_waiting(session: Session, job: Job, on_it: Any, what: str, page: str) -> None:
+    waiting = select(Job).where(on_it, Job.status == JobStatus.QUEUED, Job.id != job.id)
     for other in session.exec(waiting).all():
         error = {
-            "kind": "model_import",
-            "message": f"Base model {model.name} is not available: {reason}",
-            "advice": "Press “Import again” on the Models page, then submit this job again.",
+            "kind": "dataset_import" if job.dataset_id is not None else "model_import",
+            "message": f"{what} is not available: {_reason(job)}",
+            "advice": f"Press “Import again” on the {page} page, then submit this job again.",
         }
         advance(session, other, JobStatus.FAILED, error=error)

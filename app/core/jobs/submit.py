@@ -11,10 +11,12 @@ from pydantic import TypeAdapter
 from sqlmodel import Session
 
 from app.core.artifacts.store import find_artifact
-from app.core.datasets.models import Dataset, RowKind
+from app.core.datasets.models import Dataset, DatasetStatus, RowKind
 from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
+from app.core.jobs.capabilities import capability_faults
 from app.core.jobs.models import Job
+from app.core.jobs.queries import find_capabilities
 from app.core.jobs.queue import enqueue
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
@@ -119,7 +121,7 @@ def _find_references(
     session: Session, spec: TrainingSpec, local_roots: Sequence[Path]
 ) -> tuple[BaseModel | None, Dataset | None, list[Fault]]:
     """What the spec names, and what is wrong with it."""
-    faults: list[Fault] = []
+    faults = capability_faults(spec, find_capabilities(session))
     model = find_model(session, spec.base_model)
     if model is None and "/" in spec.base_model:
         try:
@@ -129,10 +131,20 @@ def _find_references(
     elif model is None:
         names = ", ".join(each.name for each in list_models(session)) or "none yet"
         faults.append(Fault("base_model", f"unknown base model {spec.base_model!r}", f"Registered: {names}."))
-    if model is not None:
-        faults += _model_faults(spec, model)
     dataset = find_dataset(session, spec.dataset)
-    return model, dataset, [*faults, *_dataset_faults(session, spec, dataset)]
+    faults += check_references(spec, model, dataset)
+    if dataset is None:
+        names = ", ".join(each.name for each in list_datasets(session)) or "none yet"
+        faults.append(Fault("dataset", f"unknown dataset {spec.dataset!r}", advice=f"Registered: {names}."))
+    return model, dataset, faults
+
+
+def check_references(spec: TrainingSpec, model: BaseModel | None, dataset: Dataset | None) -> list[Fault]:
+    """What of the spec does not go with its model and dataset, as far as these are known before they are imported."""
+    return [
+        *(_model_faults(spec, model) if model is not None else ()),
+        *(_dataset_faults(spec, dataset) if dataset is not None else ()),
+    ]
 
 
 def _model_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
@@ -164,10 +176,11 @@ def _length_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     return [Fault("max_length", message, advice=f"Give {model.max_length} or less.")]
 
 
-def _dataset_faults(session: Session, spec: TrainingSpec, dataset: Dataset | None) -> list[Fault]:
-    if dataset is None:
-        names = ", ".join(each.name for each in list_datasets(session)) or "none yet"
-        return [Fault("dataset", f"unknown dataset {spec.dataset!r}", advice=f"Registered: {names}.")]
+def _dataset_faults(spec: TrainingSpec, dataset: Dataset) -> list[Fault]:
+    if dataset.status == DatasetStatus.FAILED:
+        return [Fault("dataset", f"{dataset.name} could not be imported: {dataset.error}")]
+    if dataset.status == DatasetStatus.IMPORTING:
+        return []
     wanted = KIND_OF_TASK.get(spec.task)
     if wanted is not None and dataset.kind != wanted:
         fitting = next(task for task, kind in KIND_OF_TASK.items() if kind == dataset.kind)

@@ -14,6 +14,8 @@ from sqlalchemy import text, update
 from sqlmodel import Session, col, select
 
 from app.core.database import Database
+from app.core.datasets.hub import HubReference, add_from_hub
+from app.core.datasets.models import DatasetStatus
 from app.core.errors import Conflict, NotFound
 from app.core.events.log import read_after
 from app.core.jobs import queue
@@ -156,6 +158,25 @@ def test_a_job_waits_for_its_model_and_the_import_goes_first(session: Session) -
     assert _claim_names(session) == ["import coming", "needs nothing"]
     model.status = ModelStatus.READY
     assert _claim_names(session) == ["needs the model"]
+
+
+def test_a_job_waits_for_its_dataset_and_the_import_goes_first(session: Session) -> None:
+    dataset = add_from_hub(session, HubReference("owner/coming"))
+    _job(session, "needs the dataset", dataset_id=dataset.id, priority=50)
+    _job(session, "needs nothing")
+    assert _claim_names(session) == ["import coming", "needs nothing"]
+    dataset.status = DatasetStatus.READY
+    assert _claim_names(session) == ["needs the dataset"]
+
+
+def test_a_job_waits_for_both_its_model_and_its_dataset(session: Session) -> None:
+    model, dataset = add_imported(session, "m", {"kind": "demo"}), add_from_hub(session, HubReference("owner/d"))
+    _job(session, "needs both", base_model_id=model.id, dataset_id=dataset.id)
+    assert _claim_names(session) == ["import m", "import d"]
+    model.status = ModelStatus.READY
+    assert _claim_names(session) == []
+    dataset.status = DatasetStatus.READY
+    assert _claim_names(session) == ["needs both"]
 
 
 def test_many_processes_claim_no_job_twice(database: Database) -> None:
@@ -353,6 +374,32 @@ def test_a_cancelled_import_fails_the_jobs_that_wait(session: Session) -> None:
     queue.advance(session, importing, JobStatus.CANCELLED)
     assert (model.status, model.error) == (ModelStatus.FAILED, "its import was cancelled")
     assert queue.get_job(session, waiting.key).status == JobStatus.FAILED
+
+
+def test_a_failed_import_fails_its_dataset_and_the_jobs_that_wait(session: Session) -> None:
+    dataset = add_from_hub(session, HubReference("owner/coming"))
+    waiting, other = _job(session, "waits", dataset_id=dataset.id), _job(session, "needs nothing")
+    importing, _ = queue.claim_next(session) or pytest.fail("the import was not claimed")
+    error = {"kind": "x", "message": "It has two splits.", "advice": "Name one."}
+    queue.advance(session, importing, JobStatus.FAILED, error=error)
+    assert (dataset.status, dataset.error) == (DatasetStatus.FAILED, "It has two splits. Name one.")
+    waiting = queue.get_job(session, waiting.key)
+    assert (waiting.status, waiting.error) == (
+        JobStatus.FAILED,
+        {
+            "kind": "dataset_import",
+            "message": "Dataset coming is not available: It has two splits.",
+            "advice": "Press “Import again” on the Datasets page, then submit this job again.",
+        },
+    )
+    assert queue.get_job(session, other.key).status == JobStatus.QUEUED
+
+
+def test_a_cancelled_import_fails_its_dataset(session: Session) -> None:
+    dataset = add_from_hub(session, HubReference("owner/coming"))
+    importing, _ = queue.claim_next(session) or pytest.fail("the import was not claimed")
+    queue.advance(session, importing, JobStatus.CANCELLED)
+    assert (dataset.status, dataset.error) == (DatasetStatus.FAILED, "its import was cancelled")
 
 
 def test_an_import_that_is_lost_is_tried_again(session: Session) -> None:

@@ -12,13 +12,14 @@ from sqlmodel import Session, select
 
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
-from app.core.datasets.models import Dataset
+from app.core.datasets.hub import HubReference, add_from_hub
+from app.core.datasets.models import Dataset, DatasetStatus, RowKind
 from app.core.datasets.store import add_file
 from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.models import Job
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_generation, submit_merge, submit_training, submit_values
+from app.core.jobs.submit import check_references, submit_generation, submit_merge, submit_training, submit_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model
 from app.core.paths import DataFolder
@@ -231,3 +232,30 @@ def test_model_is_not_registered_where_the_job_is_refused(
     with database.read() as session:
         assert [model.name for model in session.exec(select(BaseModel)).all()] == ["tiny"]
         assert session.exec(select(Job)).all() == []
+
+
+def _hub_dataset(database: Database) -> Dataset:
+    with database.write() as session:
+        return add_from_hub(session, HubReference("owner/coming"))
+
+
+def test_what_a_dataset_holds_is_checked_once_it_is_known(database: Database, registered: Registered) -> None:
+    dataset = _hub_dataset(database)
+    job = _submit(database, dataset="coming", eval_fraction=0.1)
+    assert job.dataset_id == dataset.id
+    with database.write() as session:
+        stored, model = session.get_one(Dataset, dataset.id), session.get_one(BaseModel, job.base_model_id)
+        stored.status, stored.rows = DatasetStatus.READY, 1
+        spec = parse_spec(job.spec)
+        assert [fault.field for fault in check_references(spec, model, stored)] == ["eval_fraction"]
+        stored.kind = RowKind.PREFERENCE
+        assert [fault.field for fault in check_references(spec, model, stored)] == ["dataset"]
+
+
+def test_a_dataset_whose_import_failed_is_refused_with_the_reason(database: Database, registered: Registered) -> None:
+    dataset = _hub_dataset(database)
+    with database.write() as session:
+        stored = session.get_one(Dataset, dataset.id)
+        stored.status, stored.error = DatasetStatus.FAILED, "It has two splits."
+        session.add(stored)
+    assert _refused(database, dataset="coming")["dataset"][0] == "coming could not be imported: It has two splits."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from app.core.errors import JobCancelled, ModelLoadError
-from tests.worker.base_models.fake_hub import COMMIT, Hub, serve_hub
+from tests.worker.fake_hub import COMMIT, Hub
 from tests.worker.tiny import make_context, read_records, save_tiny_model
 from worker.base_models.hub import download_model
 from worker.base_models.stages import Stages
@@ -23,17 +22,6 @@ pytestmark = pytest.mark.model
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with serve_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        yield hub
 
 
 @pytest.fixture

@@ -1,0 +1,3 @@
+"""The hub of these tests."""
+
+from tests.worker.fake_hub import hub as hub
