@@ -97,6 +97,11 @@ def encode_turns(tokenizer: Any, messages: Messages, max_length: int) -> list[En
         return [_encode_answers(tokenizer, messages, [index], max_length) for index in _answers(messages)]
 
 
+def encode_last_turns(tokenizer: Any, messages: Messages, start: int, max_length: int) -> EncodedRow:
+    """As `encode_row`, but of the answers only those from the message with the index `start` on are learned."""
+    return _encode_answers(tokenizer, messages, [i for i in _answers(messages) if i >= start], max_length)
+
+
 def _answers(messages: Messages) -> list[int]:
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
 

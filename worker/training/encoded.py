@@ -97,20 +97,27 @@ class Sequences(Sequence[EncodedRow]):
         out = np.isin(self._index[:, _ROW][self._chosen], np.fromiter(held_out, np.int64, len(held_out)))
         return self._only(self._chosen[~out]), self._only(self._chosen[out])
 
+    @property
+    def places(self) -> Whole:
+        """Where each lies among all that were written, counted from 0."""
+        return self._chosen
+
     def by_length(self) -> Sequences:
         """The same, the shortest first."""
-        return self._only(self._chosen[np.argsort(self.lengths, kind="stable")])
+        return self.take(np.argsort(self.lengths, kind="stable"))
+
+    def take(self, order: Whole) -> Sequences:
+        """Those at these indices, in this order."""
+        return self._only(self._chosen[order])
 
     def _only(self, chosen: Whole) -> Sequences:
         return Sequences(self._arrays, chosen)
 
 
-def lengths_of(rows: Iterable[EncodedRow]) -> list[int]:
-    """Tokens of each sequence, without reading them where they lie in files."""
-    if isinstance(rows, Sequences):
-        lengths: list[int] = rows.lengths.tolist()
-        return lengths
-    return [len(row.input_ids) for row in rows]
+def lengths_of(rows: Iterable[Any]) -> list[int]:
+    """Tokens of each sequence, or of each pair of them, without reading them where they lie in files."""
+    known: Whole | None = getattr(rows, "lengths", None)
+    return [len(row.input_ids) for row in rows] if known is None else known.tolist()
 
 
 def _mapped(path: Path, dtype: str) -> NDArray[Any]:

@@ -52,11 +52,9 @@ def _chunks_equal_plain(model: Any) -> bool:
     """Logits that are changed after the head, or made elsewhere, give another loss; a mere factor passes through."""
     head = _base_of(model).get_output_embeddings()
     ids = (torch.arange(8, device=head.weight.device) * 37 + 11) % head.out_features
-    batch, training = {"input_ids": ids[None], "labels": ids[None]}, model.training
-    model.eval()
-    with torch.inference_mode():
+    batch = {"input_ids": ids[None], "labels": ids[None]}
+    with evaluating(model), torch.inference_mode():
         plain, chunked = (float(answer_loss(model, batch, each)) for each in (Scoring.AT_LABELS, Scoring.CHUNKED))
-    model.train(training)
     return abs(chunked - plain) <= _TOLERANCE.get(head.weight.dtype, _TOLERANCE_16_BIT) * abs(plain)
 
 
@@ -65,6 +63,15 @@ def answer_loss(model: Any, batch: dict[str, Any], scoring: Scoring) -> torch.Te
 
     With CHUNKED and AT_LABELS logits of (batch, seq, vocabulary) never exist.
     """
+    return _score(model, batch, scoring, "sum")
+
+
+def token_losses(model: Any, batch: dict[str, Any], scoring: Scoring) -> torch.Tensor:
+    """As `answer_loss`, for each labelled position by itself: (labelled,), one row's behind the other's."""
+    return _score(model, batch, scoring, "none")
+
+
+def _score(model: Any, batch: dict[str, Any], scoring: Scoring, reduction: str) -> torch.Tensor:
     targets = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED_LABEL)  # targets[:, i] is what position i predicts
     learned = targets != IGNORED_LABEL
     inputs = {name: batch[name] for name in _INPUTS if name in batch}
@@ -72,12 +79,12 @@ def answer_loss(model: Any, batch: dict[str, Any], scoring: Scoring) -> torch.Te
         head = _base_of(model).get_output_embeddings()
         with _passing_through(head):
             hidden = model(**inputs, logits_to_keep=learned, use_cache=False).logits
-        return chunked_loss(hidden, head.weight, targets[learned])
+        return chunked_loss(hidden, head.weight, targets[learned], reduction)
     if scoring is Scoring.AT_LABELS:
         logits = model(**inputs, logits_to_keep=learned, use_cache=False).logits
     else:
         logits = model(**inputs, use_cache=False).logits[learned]
-    return F.cross_entropy(logits.float(), targets[learned], reduction="sum")
+    return F.cross_entropy(logits.float(), targets[learned], reduction=reduction)
 
 
 @contextmanager
@@ -90,38 +97,50 @@ def _passing_through(head: torch.nn.Module) -> Iterator[None]:
         del head.forward
 
 
-def chunked_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy of `hidden @ weight.T`, (rows, vocabulary), with CHUNK_ROWS rows of logits at a time.
+def chunked_loss(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, reduction: str = "sum"
+) -> torch.Tensor:
+    """Cross-entropy of `hidden @ weight.T`, (rows, vocabulary), with CHUNK_ROWS rows of logits at a time.
 
-    torch's own version rounds its result to the operands' type, so 16-bit ones go through checkpointed chunks instead.
+    `reduction` is "sum" or "none", which gives (rows,). torch's own version rounds its result to the operands' type,
+    so 16-bit ones go through checkpointed chunks instead.
     """
     if len(targets) <= CHUNK_ROWS:
-        return _chunk_loss(hidden, weight, targets)
+        return _chunk_loss(hidden, weight, targets, reduction)
     if hidden.dtype == weight.dtype == torch.float32:
         options = LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS)
-        return F.linear_cross_entropy(hidden, weight, targets, reduction="sum", options=options)
+        return F.linear_cross_entropy(hidden, weight, targets, reduction=reduction, options=options)
     chunks = zip(torch.split(hidden, CHUNK_ROWS), torch.split(targets, CHUNK_ROWS), strict=True)
-    losses = [checkpoint(_chunk_loss, rows, weight, wanted, use_reentrant=False) for rows, wanted in chunks]
-    return torch.stack(losses).sum()
+    losses = [checkpoint(_chunk_loss, rows, weight, wanted, reduction, use_reentrant=False) for rows, wanted in chunks]
+    return torch.stack(losses).sum() if reduction == "sum" else torch.cat(losses)
 
 
-def _chunk_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(F.linear(hidden.to(weight.dtype), weight).float(), targets, reduction="sum")
+def _chunk_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:
+    return F.cross_entropy(F.linear(hidden.to(weight.dtype), weight).float(), targets, reduction=reduction)
 
 
 def mean_loss(model: Any, batches: Iterable[dict[str, Any]], scoring: Scoring) -> float:
     """Mean loss per labelled token over all batches, in nats: weighted by tokens, so the batch size does not matter."""
-    training = model.training
-    model.eval()
     device = next(model.parameters()).device
     total, count = torch.zeros((), dtype=torch.float64, device=device), 0
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for batch in batches:
             count += int((batch["labels"][:, 1:] != IGNORED_LABEL).sum())
-            total += answer_loss(model, _moved(batch, device), scoring)
-    model.train(training)
+            total += answer_loss(model, moved(batch, device), scoring)
     return float(total) / max(count, 1)
 
 
-def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Without dropout inside the block; after it as before."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device."""
     return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}

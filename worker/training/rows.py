@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from worker.context import JobContext
 from worker.training.callback import check_cancelled
 from worker.training.data import EncodedRow, TemplateMismatch, encode_turns
 from worker.training.encoded import Sequences, TokenWriter
-from worker.training.reading import check_unchanged, messages_of, read_as, row_error, split_rows, text_of
+from worker.training.pairs import Pairs, encode_pair, pair_of
+from worker.training.reading import Object, check_unchanged, messages_of, read_as, row_error, split_rows, text_of
 from worker.training.texts import encode_text
 from worker.training.token_cache import Counts, find_or_encode, what_decides
 
@@ -22,14 +23,18 @@ logger = logging.getLogger(__name__)
 
 _CHECKED_ROWS = 200  # a stop request is looked for after so many
 _LOGGED_ROWS = 10_000
+_TAKE: Mapping[str, Callable[[Object], Any]] = {"sft": messages_of, "dpo": pair_of, "text": text_of}
+
+
+Examples = Sequences | Pairs
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
     """What a job trains on and is measured by. `held_out` are the eval rows' numbers in the dataset, from 0."""
 
-    train: Sequences
-    evaluation: Sequences
+    train: Examples
+    evaluation: Examples
     held_out: list[int]
     counts: Counts
 
@@ -47,7 +52,11 @@ def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> Encode
         Path(dataset["tokens"]), decides, path.stat().st_size, encode, lambda: check_cancelled(context)
     )
     _, held_out = split_rows(counts.rows, spec.eval_fraction, spec.seed)
-    rows = EncodedRows(*sequences.split(held_out), held_out, counts)
+    train, evaluation = sequences.split(held_out)
+    if spec.task == "dpo":
+        rows = EncodedRows(Pairs(train), Pairs(evaluation), held_out, counts)
+    else:
+        rows = EncodedRows(train, evaluation, held_out, counts)
     _refuse_if_none(rows, spec, dataset["name"])
     _log(rows, spec)
     return rows
@@ -67,8 +76,9 @@ def _advice(task: str) -> str:
 def _log(rows: EncodedRows, spec: TrainingSpec) -> None:
     counts = rows.counts
     logger.info(
-        "%d sequences to train on, %d held out; %d rows cut to %d tokens, %d rows dropped as too long or empty",
-        len(rows.train), len(rows.evaluation), counts.truncated, spec.max_length, counts.dropped,
+        "%d %s to train on, %d held out; %d rows cut to %d tokens, %d rows dropped as too long or empty",
+        len(rows.train), "pairs" if spec.task == "dpo" else "sequences",
+        len(rows.evaluation), counts.truncated, spec.max_length, counts.dropped,
     )  # fmt: skip
     if counts.split and spec.task == "text":
         logger.info("%d rows are longer than max_length and became several sequences", counts.split)
@@ -83,7 +93,7 @@ def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer:
     for sequences in _encoded(context.payload["dataset"]["path"], tokenizer, spec):
         if counts.rows % _CHECKED_ROWS == 0:
             check_cancelled(context)
-        for sequence in _kept(sequences, counts, drop_overlong=spec.overlong_rows == "drop"):
+        for sequence in _kept(sequences, counts, spec):
             writer.add(counts.rows, sequence)
         counts.rows += 1
         if counts.rows % _LOGGED_ROWS == 0:
@@ -91,19 +101,19 @@ def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer:
     return counts
 
 
-def _kept(sequences: Sequence[EncodedRow], counts: Counts, *, drop_overlong: bool) -> list[EncodedRow]:
+def _kept(sequences: Sequence[EncodedRow], counts: Counts, spec: TrainingSpec) -> list[EncodedRow]:
     """One row's sequences, except those with nothing to learn; what became of the row is counted."""
     overlong = any(sequence.truncated for sequence in sequences)
-    kept = [] if overlong and drop_overlong else [one for one in sequences if one.trained_tokens]
+    kept = [] if overlong and spec.overlong_rows == "drop" else [one for one in sequences if one.trained_tokens]
     counts.dropped += not kept
     counts.truncated += bool(kept) and overlong
-    counts.split += bool(kept) and len(sequences) > 1
+    counts.split += bool(kept) and len(sequences) > (2 if spec.task == "dpo" else 1)
     return kept
 
 
 def _encoded(path: str, tokenizer: Any, spec: TrainingSpec) -> Iterator[list[EncodedRow]]:
     """The sequences of each row. Raises: DatasetFormatError naming the row."""
-    take = text_of if spec.task == "text" else messages_of
+    take = _TAKE[spec.task]
     for number, row in enumerate(read_as(Path(path), take), start=1):
         try:
             yield _encode(tokenizer, row, spec)
@@ -112,6 +122,8 @@ def _encoded(path: str, tokenizer: Any, spec: TrainingSpec) -> Iterator[list[Enc
 
 
 def _encode(tokenizer: Any, row: Any, spec: TrainingSpec) -> list[EncodedRow]:
+    if spec.task == "dpo":
+        return encode_pair(tokenizer, row, spec.max_length)
     if spec.task == "text":
         return encode_text(tokenizer, row, spec.max_length, split=spec.overlong_rows == "split")
     return encode_turns(tokenizer, row, spec.max_length)

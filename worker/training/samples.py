@@ -13,7 +13,8 @@ from app.core.errors import InvalidInput
 from worker.context import JobContext
 from worker.inference.generate import Sampling, continue_text, generate
 from worker.training.callback import check_cancelled
-from worker.training.reading import Messages, messages_of, read_as, text_of
+from worker.training.pairs import pair_of
+from worker.training.reading import Messages, Object, messages_of, read_as, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +60,15 @@ def write_samples(
 
 
 def _questions(path: Path, rows: Collection[int]) -> Iterator[Messages]:
-    for messages in read_as(path, messages_of, rows):
-        prompt = _opening(messages)
+    for prompt in read_as(path, _opening_of, rows):
         if prompt and sum(len(turn["content"]) for turn in prompt) <= _MAX_PROMPT_CHARACTERS:
             yield prompt
 
 
-def _opening(messages: Messages) -> Messages:
-    first_answer = next((i for i, turn in enumerate(messages) if turn["role"] == "assistant"), 0)
+def _opening_of(row: Object) -> Messages:
+    """The first turns up to the first answer, of a conversation or of a pair's prompt."""
+    messages = messages_of(row) if "messages" in row else pair_of(row)[0]
+    first_answer = next((i for i, turn in enumerate(messages) if turn["role"] == "assistant"), None)
     opening = messages[:first_answer]
     return opening if opening and opening[-1]["role"] == "user" else []
 

@@ -19,14 +19,14 @@ from typing import Any
 from app.core.jobs.spec import TrainingSpec
 from worker.artifacts.folders import META, folder_fault, publish_artifact
 from worker.base_models.publish import hash_file, hold_lock
-from worker.training import data, encoded, reading, texts
+from worker.training import data, encoded, pairs, reading, texts
 from worker.training.encoded import Sequences, TokenWriter
 
 logger = logging.getLogger(__name__)
 
 KEPT_ENTRIES = 4  # of each dataset, those used last
 _FORMAT = "tokens"
-_DECIDING_CODE = (data, encoded, reading, texts)
+_DECIDING_CODE = (data, encoded, pairs, reading, texts)
 _DECIDING_SUFFIXES = (".jinja", ".json", ".model", ".tiktoken", ".txt")  # of a model's folder
 _PACKAGES = ("jinja2", "tokenizers", "transformers")
 _BYTES_OF_A_ROWS_BYTE = 3  # at most about a token for two characters, of 5 bytes each

@@ -75,6 +75,21 @@ def test_chunks_equal_the_plain_cross_entropy(count: int, dtype: torch.dtype) ->
     assert (gradient - expected).norm() <= (1e-5 if dtype == torch.float32 else 1e-2) * expected.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 2 * CHUNK_ROWS + 3])
+def test_chunks_that_are_not_summed_equal_the_plain_losses_each(count: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(count, 16, dtype=dtype, requires_grad=True)
+    weight, targets = torch.randn(500, 16, dtype=dtype), torch.randint(500, (count,))
+    share = torch.linspace(-1, 2, count)
+    plain = torch.nn.functional.cross_entropy((hidden @ weight.T).float(), targets, reduction="none")
+    losses = chunked_loss(hidden, weight, targets, "none")
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, plain, rtol=1e-5, atol=1e-5)
+    (gradient,), (expected,) = (torch.autograd.grad((each * share).sum(), hidden) for each in (losses, plain))
+    assert (gradient - expected).norm() <= (1e-5 if dtype == torch.float32 else 1e-2) * expected.norm()
+
+
 def peak_bytes(compute: Any) -> int:
     """The most that torch had allocated at once, beyond what it held before."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -88,12 +103,13 @@ def peak_bytes(compute: Any) -> int:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_memory_does_not_grow_with_the_rows_that_are_scored(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_memory_does_not_grow_with_the_rows_that_are_scored(dtype: torch.dtype, reduction: str) -> None:
     vocabulary, count = 4000, 8 * CHUNK_ROWS
     hidden = torch.randn(count, 16, dtype=dtype, requires_grad=True)
     weight, targets = torch.randn(vocabulary, 16, dtype=dtype), torch.randint(vocabulary, (count,))
     whole = peak_bytes(lambda: torch.nn.functional.cross_entropy((hidden @ weight.T).float(), targets).backward())
-    chunked = peak_bytes(lambda: chunked_loss(hidden, weight, targets).backward())
+    chunked = peak_bytes(lambda: chunked_loss(hidden, weight, targets, reduction).sum().backward())
     assert whole >= 4 * count * vocabulary
     assert chunked <= 4 * 4 * CHUNK_ROWS * vocabulary
 

@@ -1,0 +1,89 @@
+"""Preference pairs: one prompt with two answers, each a sequence of its own, encoded by the rules of any answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch, encode_last_turns
+from worker.training.encoded import Sequences, Whole
+from worker.training.reading import Messages, Object, as_messages
+
+Pair = tuple[Messages, Messages, Messages]  # prompt, chosen, rejected
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """One pair as the trainer sees it; `number` tells it from all others of its dataset."""
+
+    number: int
+    chosen: EncodedRow
+    rejected: EncodedRow
+
+
+def pair_of(row: Object) -> Pair:
+    """The turns of a row of preferences. Raises: KeyError, TypeError."""
+    return as_messages(row["prompt"]), as_messages(row["chosen"]), as_messages(row["rejected"])
+
+
+def encode_pair(tokenizer: Any, pair: Pair, max_length: int) -> list[EncodedRow]:
+    """The chosen and the rejected sequence, in which only what follows the prompt is learned, each cut from the end.
+
+    Empty where the cut leaves nothing to compare: an answer is lost, or both are alike. Raises: TemplateMismatch.
+    """
+    prompt, *answers = pair
+    sides = [encode_last_turns(tokenizer, [*prompt, *answer], len(prompt), max_length) for answer in answers]
+    chosen, rejected = sides
+    if not (chosen.trained_tokens and rejected.trained_tokens) or chosen.input_ids == rejected.input_ids:
+        return []
+    if _prompt_ids(chosen) != _prompt_ids(rejected):
+        raise TemplateMismatch("the chat template renders the prompt differently for the two answers")
+    return sides
+
+
+def _prompt_ids(row: EncodedRow) -> list[int]:
+    """The ids before the first one that is learned."""
+    return row.input_ids[: next(i for i, label in enumerate(row.labels) if label != IGNORED_LABEL)]
+
+
+class Pairs(Sequence[EncodedPair]):
+    """Pairs whose sides lie behind each other in `sides`: chosen, rejected, chosen, …"""
+
+    def __init__(self, sides: Sequences) -> None:
+        self._sides = sides
+
+    def __len__(self) -> int:
+        return len(self._sides) // 2
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedPair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pairs: ...
+
+    def __getitem__(self, index: int | slice) -> EncodedPair | Pairs:
+        if isinstance(index, slice):
+            return self._take(np.arange(len(self))[index])
+        number = int(self._sides.places[2 * index]) // 2
+        return EncodedPair(number, self._sides[2 * index], self._sides[2 * index + 1])
+
+    @property
+    def lengths(self) -> Whole:
+        """Tokens of each pair, both sides together."""
+        lengths: Whole = self._sides.lengths.reshape(-1, 2).sum(axis=1)
+        return lengths
+
+    @property
+    def trained_tokens(self) -> int:
+        """Labelled tokens of all pairs, both sides together."""
+        return self._sides.trained_tokens
+
+    def by_length(self) -> Pairs:
+        """The same, the shortest first."""
+        return self._take(np.argsort(self.lengths, kind="stable"))
+
+    def _take(self, order: Whole) -> Pairs:
+        return Pairs(self._sides.take(np.stack((2 * order, 2 * order + 1), axis=1).reshape(-1)))
