@@ -112,20 +112,26 @@ def proves_isolation(model: Any, longest: int) -> bool:
 
     Two short rows are computed alone, flattened, and once more flattened but not kept apart.
     """
+    fault = isolation_fault(model, longest)
+    if fault:
+        logger.warning("batches are padded: %s", fault)
+    return fault is None
+
+
+def isolation_fault(model: Any, longest: int) -> str | None:
+    """Why rows of up to `longest` tokens cannot be flattened; None where they are proven apart, which is logged."""
     try:
         _check_span(model.config, longest)
         proof = measure_isolation(model)
     except (CannotFlatten, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        logger.warning("batches are padded: the model's rows cannot be flattened (%s)", error)
-        return False
+        return f"the model's rows cannot be flattened ({error})"
     figures = (proof.difference, proof.tolerance, proof.leak)
     if not proof.holds:
-        logger.warning("batches are padded: rows could not be proven apart (%.1e of %.1e, a leak %.1e)", *figures)
-        return False
+        return "rows could not be proven apart ({:.1e} of {:.1e}, a leak {:.1e})".format(*figures)
     logger.info("batches are flattened: rows proven apart (%.1e of %.1e, a leak would be %.1e)", *figures)
-    return True
+    return None
 
 
 def _check_span(config: Any, longest: int) -> None:

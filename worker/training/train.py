@@ -16,7 +16,6 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.capabilities import require_capabilities
 from worker.context import JobContext, StopRequest
 from worker.training.adapters import add_lora, base_stays, initial_lora
-from worker.training.batches import choose_collator
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
 from worker.training.data import ensure_chat_template
@@ -32,6 +31,7 @@ from worker.training.model import (
     set_threads,
 )
 from worker.training.outputs import AdapterOutput
+from worker.training.packing import Packs, arrange_rows
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
 from worker.training.rerun import check_rerun
@@ -81,8 +81,8 @@ def _train(
     saver = Saver(context.spool, context.folder, tokenizer, spec, known, output)
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
-    collate = choose_collator(model, pad, spec.max_length)
-    trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), rows.train, collate, callback)
+    examples, collate = arrange_rows(model, rows.train, spec, pad)
+    trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), examples, collate, callback)
     origin = describe_origin(context.payload, trainer.row_lengths, initial_lora(model, spec))
     states = StateStore(context.folder, origin, hardware.device.type)
     callback.duties = Duties(
@@ -106,6 +106,8 @@ def _train(
     write_samples(context, model, tokenizer, prompts, step, ["base", "tuned"] if still_base else ["tuned"])
     attempts = {"resumed_from_step": begun.step if begun else None, "attempts": context.assignment.attempt}
     extra = {"steps": last_step, "saved_step": step, **saved, **callback.best.summary(), **attempts}
+    if isinstance(examples, Packs):
+        extra |= examples.summary()
     return _summary(callback, model, rows, hardware, extra)
 
 

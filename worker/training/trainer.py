@@ -21,21 +21,22 @@ from worker.training.data import EncodedRow
 from worker.training.encoded import lengths_of
 from worker.training.losses import answer_loss, choose_scoring
 from worker.training.model import Hardware
+from worker.training.packing import Pack, PackCollator, Packs
 from worker.training.resume import load_trainable
 
 logger = logging.getLogger(__name__)
 
 
-class Rows(Dataset[EncodedRow]):
-    """Encoded rows as a torch dataset."""
+class Rows(Dataset[EncodedRow | Pack]):
+    """Encoded rows, or packs of them, as a torch dataset."""
 
-    def __init__(self, rows: Sequence[EncodedRow]) -> None:
+    def __init__(self, rows: Sequence[EncodedRow] | Packs) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> EncodedRow:
+    def __getitem__(self, index: int) -> EncodedRow | Pack:
         return self.rows[index]
 
 
@@ -48,19 +49,24 @@ class AnswerTrainer(Trainer):
         self,
         model: Any,
         arguments: TrainingArguments,
-        rows: Sequence[EncodedRow],
+        rows: Sequence[EncodedRow] | Packs,
         collate: Collator | FlatCollator,
         callback: TrainerCallback,
     ) -> None:
+        packed = isinstance(rows, Packs)
         super().__init__(
-            model=model, args=arguments, train_dataset=Rows(rows), data_collator=collate, callbacks=[callback]
+            model=model,
+            args=arguments,
+            train_dataset=Rows(rows),
+            data_collator=PackCollator() if packed else collate,
+            callbacks=[callback],
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the labelled tokens that the loss is divided by
         self.collate = collate
         self.scoring = choose_scoring(model)
         self.tokens_seen = 0
-        self.row_lengths = lengths_of(rows)
+        self.row_lengths = rows.lengths if isinstance(rows, Packs) else lengths_of(rows)
 
     @override
     def train(self, *arguments: Any, **keywords: Any) -> Any:

@@ -65,13 +65,7 @@ def _not_built(spec: TrainingSpec) -> list[tuple[bool, str, str]]:
     """What this version refuses, since it cannot run it yet."""
     return [
         (spec.task == "dpo", "task", "dpo is not available in this version"),
-        (spec.task == "text", "task", "text is not available in this version"),
         (spec.method == "full", "method", "full is not available in this version"),
-        (
-            spec.packing and spec.task != "dpo",
-            "packing",
-            "is not available in this version",
-        ),
     ]
 
 
