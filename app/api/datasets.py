@@ -8,11 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, UploadFile
 
 from app.api.auth import TokenRoute
-from app.api.schemas import DatasetOut
+from app.api.schemas import AddHubDatasetIn, DatasetOut
 from app.core.datasets.columns import parse_columns
+from app.core.datasets.hub import HubReference, add_from_hub, import_again
 from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.store import Upload, get_dataset, list_datasets
-from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
+from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep, WriteSessionDep
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
 
@@ -38,6 +39,23 @@ def add(
         checked = upload.receive(file.file, settings.max_upload_bytes).check(columns)
         with database.write() as session:
             return DatasetOut.model_validate(upload.register(session, checked, name))
+
+
+@router.post("/hub", status_code=201, name="api_add_hub_dataset")
+def add_of_hub(body: AddHubDatasetIn, session: WriteSessionDep) -> DatasetOut:
+    """Register a dataset of the Hugging Face hub; a job imports it.
+
+    The name of a hub dataset whose import failed is used again, with what is asked now.
+    """
+    reference = HubReference(body.hub_id, body.config, body.split, body.revision)
+    columns = parse_columns([f"{field}={column}" for field, column in body.columns.items()])
+    return DatasetOut.model_validate(add_from_hub(session, reference, body.name, columns))
+
+
+@router.post("/{reference}/import", name="api_import_dataset_again")
+def import_once_more(reference: str, session: WriteSessionDep) -> DatasetOut:
+    """Queue the import of a hub dataset whose last one failed."""
+    return DatasetOut.model_validate(import_again(session, get_dataset(session, reference)))
 
 
 @router.get("/{reference}", name="api_show_dataset")

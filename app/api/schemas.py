@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from app.core.datasets.formats import FORMATS
+from app.core.datasets.models import DatasetStatus
 
 
 class Out(BaseModel):
@@ -43,16 +44,26 @@ class JobPage(BaseModel):
 
 
 class DatasetOut(Out):
+    """What its rows are is null until they are there."""
+
     id: int
     name: str
-    source: dict[str, Any]
+    status: str = Field(description="importing, ready or failed.")
+    error: str | None = Field(description="Why the import failed, and what to do.")
+    source: dict[str, Any] = Field(description="{kind: file, filename} or {kind: hub, hub_id, revision, split, …}.")
     columns: dict[str, str] = Field(description="Mapped by hand: a field of the format → a column of the file.")
-    format: str
-    kind: str = Field(description="What training reads: messages, text or preference.")
-    rows: int
-    bytes: int
-    sha256: str
+    format: str | None
+    kind: str | None = Field(description="What training reads: messages, text or preference.")
+    rows: int | None
+    bytes: int | None
+    sha256: str | None = Field(description="Of the file as it came; of several files, of their bytes in a row.")
     created_at: float
+
+    @model_validator(mode="after")
+    def _without_what_is_not_known(self) -> Self:
+        if self.status != DatasetStatus.READY:
+            self.format = self.kind = self.rows = self.bytes = self.sha256 = None
+        return self
 
     @computed_field(description="The fields by which the format was recognised.")  # type: ignore[prop-decorator]
     @property
@@ -100,6 +111,17 @@ class AddModelIn(BaseModel):
 
     path: str = Field(min_length=1, description="A folder under an allowed root, a GGUF file there, or a hub id.")
     name: str | None = Field(None, min_length=1, max_length=120)
+
+
+class AddHubDatasetIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    hub_id: str = Field(description="owner/name on the Hugging Face hub.")
+    config: str | None = Field(None, description="Needed where the repository has several.")
+    split: str | None = Field(None, description="Needed where the config has several.")
+    revision: str | None = Field(None, description="A branch, tag or commit; the commit that it is now is kept.")
+    columns: dict[str, str] = Field(default={}, description="Mapped by hand: a field of a format → a column.")
+    name: str | None = Field(None, min_length=1, max_length=120, description="Default: the name in the hub id.")
 
 
 class CancelIn(BaseModel):

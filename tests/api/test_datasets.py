@@ -28,6 +28,8 @@ def test_a_file_is_uploaded_listed_and_shown(client: TestClient) -> None:
     fields = {
         "id",
         "name",
+        "status",
+        "error",
         "source",
         "columns",
         "format",
