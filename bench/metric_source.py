@@ -21,6 +21,7 @@ from worker.context import JobContext
 from worker.gpu import Sampler
 from worker.lock import lock_data_folder
 from worker.loop import Worker
+from worker.probe import Probe
 
 STEPS_VARIABLE = "BENCH_STEPS"
 PAUSE_SECONDS = 0.1  # between steps, on average; random, so as not to run in step with a poll
@@ -49,7 +50,8 @@ def run_worker() -> int:
         database = Database(settings.effective_database_url)
         command = [sys.executable, "-m", "bench.metric_source", "child"]
         children = Children(keep_spare=False, log=folder.home / "spare.log", command=command)
-        loop = Worker(settings, database, children, Sampler(folder.home))
+        probe = Probe(database, folder.home / "probe.log", ("true",))
+        loop = Worker(settings, database, children, Sampler(folder.home), probe)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         loop.start()
         loop.run()

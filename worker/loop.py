@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
-from sqlmodel import Session, col, select
+from sqlmodel import select
 
 from app import __version__
 from app.core.database import Database
@@ -18,18 +18,17 @@ from app.core.errors import AppError
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job, WorkerState
 from app.core.jobs.spec import parse_spec
-from app.core.jobs.status import ACTIVE, JobKind, JobStatus
+from app.core.jobs.status import JobKind, JobStatus
 from app.core.paths import DataFolder, write_private
 from app.core.settings import Settings
 from worker.children import Children, kill_group
 from worker.context import Assignment
 from worker.gpu import Sampler
-from worker.identity import ProcessIdentity, boot_id, end_process
-from worker.ingest import Ingest
+from worker.identity import ProcessIdentity
 from worker.payload import build_payload
+from worker.probe import Probe
 from worker.readings import ReadingsThread, Running
-from worker.settle import settle
-from worker.spool import SpoolDamaged
+from worker.rescue import rescue
 from worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -42,11 +41,14 @@ SHUTDOWN_SECONDS = 8.0  # `docker stop` grants 10
 class Worker:
     """Claims jobs and supervises them. `run_once()` does what is due now and never waits."""
 
-    def __init__(self, settings: Settings, database: Database, children: Children, sampler: Sampler) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, children: Children, sampler: Sampler, probe: Probe
+    ) -> None:
         self._settings = settings
         self._database = database
         self._folder = DataFolder(settings.home)
         self._children = children
+        self._probe = probe
         self._readings = ReadingsThread(database, sampler)
         self._supervisor: Supervisor | None = None
         self._stop = threading.Event()
@@ -62,6 +64,7 @@ class Worker:
             )
             state.pid, state.pid_started_at, state.boot_id = me.pid, me.started_at, me.boot_id
             state.version, state.started_at, state.heartbeat_at = __version__, time.time(), time.time()
+            state.capabilities = None  # of another installation, for all that is known
             session.add(state)
         self.rescue()
         self._readings.start()
@@ -98,30 +101,14 @@ class Worker:
         return True
 
     def rescue(self) -> None:
-        """Jobs that an earlier worker had in hand: end their processes, take in their spools, queue them again."""
-        with self._database.read() as session:
-            stranded = session.exec(select(Job).where(col(Job.status).in_({*ACTIVE, JobStatus.INTERRUPTED}))).all()
-            attempts = {job.id: session.get(Attempt, (job.id, job.attempts)) for job in stranded}
-        for job in stranded:
-            attempt = attempts[job.id]
-            if attempt is not None:
-                self._end_attempt(attempt)
-            with self._database.write() as session:
-                status = _settle_or_requeue(session, self._folder, job.key)
-            logger.warning("job %s was stranded; it is %s now", job.id, status, extra={"action": "rescue"})
-
-    def _end_attempt(self, attempt: Attempt) -> None:
-        if attempt.pid is not None:
-            end_process(ProcessIdentity(attempt.pid, attempt.pid_started_at or 0.0, attempt.boot_id or boot_id()))
-        try:
-            Ingest(self._database, self._folder, attempt).run(at_end=True)
-        except SpoolDamaged as error:
-            logger.warning("job %s: what was behind the damage in its spool is lost: %s", attempt.job_id, error)
+        """Jobs that an earlier worker had in hand go on or end; see `worker.rescue`."""
+        rescue(self._database, self._folder)
 
     def _claim(self) -> bool:
         with self._database.read() as session:
             if session.exec(select(Job.id).where(Job.status == JobStatus.QUEUED).limit(1)).first() is None:
                 self._children.ready_spare()
+                self._probe.start()
                 return False
         with self._database.write() as session:
             claimed = queue.claim_next(session)
@@ -175,6 +162,7 @@ class Worker:
         if now - self._heartbeat_at < HEARTBEAT_SECONDS:
             return
         self._heartbeat_at = now
+        self._probe.collect()
         with self._database.write() as session:
             state = session.get_one(WorkerState, 1)
             state.heartbeat_at = time.time()
@@ -185,6 +173,7 @@ class Worker:
             self._supervisor.interrupt(SHUTDOWN_SECONDS)
             self._supervisor = None
         self._children.end_spare()
+        self._probe.end()
         self._readings.stop()
         with self._database.write() as session:
             state = session.get_one(WorkerState, 1)
@@ -192,25 +181,12 @@ class Worker:
             session.add(state)
 
 
-def _settle_or_requeue(session: Session, folder: DataFolder, job_id: int) -> JobStatus:
-    """A child that came to its end while no worker lived has said how; any other's job is queued again."""
-    job = queue.get_job(session, job_id)
-    attempt = session.get(Attempt, (job.key, job.attempts))
-    if attempt is not None:
-        attempt.ended_at = attempt.ended_at or time.time()
-        session.add(attempt)
-    if job.status == JobStatus.INTERRUPTED:
-        return queue.advance(session, job, JobStatus.QUEUED).status
-    if attempt is not None and (attempt.outcome or {}).get("outcome") in ("completed", "failed"):
-        return settle(session, folder, job, attempt).status
-    return queue.interrupt(session, job).status
-
-
 def build_worker(settings: Settings, database: Database) -> Worker:
     """A worker as `python -m worker` runs it."""
     folder = DataFolder(settings.home)
     children = Children(keep_spare=settings.spare_child, log=_spare_log(folder))
-    return Worker(settings, database, children, Sampler(folder.home))
+    probe = Probe(database, folder.home / "probe.log")
+    return Worker(settings, database, children, Sampler(folder.home), probe)
 
 
 def _spare_log(folder: DataFolder) -> Path:

@@ -14,6 +14,8 @@ import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import text
 
 from app.core.database import Database, wal_is_safe
+from app.core.jobs.capabilities import describe_capabilities
+from app.core.jobs.queries import find_capabilities
 from app.core.paths import bundled
 from app.core.settings import Settings
 
@@ -43,6 +45,7 @@ def run_checks(settings: Settings) -> list[Check]:
         _check_assets,
         _check_training,
         _check_gpu,
+        _check_capabilities,
     )
     return [check(settings) for check in checks]
 
@@ -106,6 +109,18 @@ def _check_gpu(_settings: Settings) -> Check:
     except pynvml.NVMLError as error:
         return Check("gpu", True, f"not available ({error}); jobs run on the CPU")
     return Check("gpu", True, f"{count} found, driver {driver}")
+
+
+def _check_capabilities(settings: Settings) -> Check:
+    """What the last worker found that it can run. What it cannot run is said, and is no failure."""
+    database = Database(settings.effective_database_url)
+    if not database.path.exists():
+        return Check("capabilities", True, describe_capabilities(None))
+    try:
+        with database.read() as session:
+            return Check("capabilities", True, describe_capabilities(find_capabilities(session)))
+    except Exception as error:  # noqa: BLE001 - damaged, or of an older version; the database's own check judges it
+        return Check("capabilities", True, f"not known: {error}")
 
 
 def _version(package: str) -> str | None:

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from app.core.datasets.store import find_dataset
 from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
 from app.core.events.log import latest_id
+from app.core.jobs.capabilities import describe_capabilities
 from app.core.jobs.models import Job
 from app.core.jobs.queries import LISTED_KINDS, active_job, latest_reading, queued_jobs, worker_view
 from app.core.jobs.status import ENDED, JobKind
@@ -72,7 +73,9 @@ def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
 
 def _readings(session: Session) -> dict[str, Any]:
     now = time.time()
-    return {"reading": latest_reading(session, now), "worker": worker_view(session, now)}
+    worker = worker_view(session, now)
+    can = describe_capabilities(worker["capabilities"])
+    return {"reading": latest_reading(session, now), "worker": worker, "capabilities": can}
 
 
 def _recent(session: Session) -> list[Job]:

@@ -27,7 +27,7 @@ def _worker(database: Database, heartbeat_at: float) -> None:
 
 
 def test_health_without_a_worker(client: TestClient) -> None:
-    nobody = {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None}
+    nobody = {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None, "capabilities": None}
     assert client.get("/api/v1/health").json() == {"status": "ok", "version": __version__, "worker": nobody}
 
 

@@ -12,6 +12,7 @@ import pytest
 from app.core import doctor
 from app.core.database import Database
 from app.core.doctor import Check, run_checks
+from app.core.jobs.models import WorkerState
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 
@@ -33,6 +34,7 @@ def test_before_the_first_start_all_is_well_and_nothing_is_made(settings: Settin
     checks = run_checks(settings)
     assert [each.name for each in checks] == [
         "sqlite", "data folder", "disk", "database", "front-end assets", "training stack", "gpu",
+        "capabilities",
     ]  # fmt: skip
     assert [each for each in checks if not each.ok] == []
     assert not settings.home.exists()
@@ -125,3 +127,36 @@ def test_without_a_gpu_jobs_are_said_to_run_on_the_cpu(
     found = check("gpu")
     assert found.ok
     assert "jobs run on the CPU" in found.message
+
+
+def test_what_the_worker_can_run_is_said(check: Callable[[str], Check], database: Database) -> None:
+    assert check("capabilities").message == "not known yet: no worker has said what it can do"
+    can = {
+        "torch": "2.13.0",
+        "device": "cuda:0",
+        "device_name": "Test GPU",
+        "cuda": "12.8",
+        "bf16": True,
+        "bitsandbytes": None,
+        "paged": False,
+        "cannot": {"4bit": "no binary"},
+    }
+    with database.write() as session:
+        state = WorkerState(pid=1, pid_started_at=0, boot_id="", version="", started_at=0, heartbeat_at=0)
+        state.capabilities = can
+        session.add(state)
+    found = check("capabilities")
+    assert found.ok
+    assert found.message == (
+        "Test GPU, torch 2.13.0 (CUDA 12.8); bf16 yes; bitsandbytes not usable; paged optimizers no; no 4bit: no binary"
+    )
+
+
+def test_what_the_worker_can_run_is_not_known_from_an_older_database(
+    check: Callable[[str], Check], database: Database
+) -> None:
+    with database.write() as session:
+        session.connection().exec_driver_sql("ALTER TABLE worker_state DROP COLUMN capabilities")
+    found = check("capabilities")
+    assert found.ok
+    assert "not known: " in found.message

@@ -163,3 +163,11 @@ def test_every_page_obeys_the_policy_it_sends(client: TestClient, path: str) -> 
     assert response.headers["vary"] == "HX-Request"
     for forbidden in ("style=", "<style", "onclick", "hx-on", "js:", "javascript:", "<script>"):
         assert forbidden not in response.text
+
+
+def test_the_gpu_page_says_what_can_be_trained(client: TestClient, database: Database) -> None:
+    beat(database)
+    assert "not known yet: no worker has said" in client.get("/gpu").text
+    with database.write() as session:
+        session.get_one(WorkerState, 1).capabilities = {"problem": "it ended with <b>code 1"}
+    assert "not known: it ended with &lt;b&gt;code 1" in client.get("/gpu").text

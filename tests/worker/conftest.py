@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,20 @@ from app.core.settings import Settings
 from worker.children import Children
 from worker.gpu import Sampler
 from worker.loop import Worker
+from worker.probe import Probe
 
 SCRIPTED_CHILD = (sys.executable, "-m", "tests.worker.scripted_child")
 PATIENCE_SECONDS = 20.0
+CAPABILITIES = {
+    "torch": "2.13.0",
+    "device": "cpu",
+    "device_name": None,
+    "cuda": None,
+    "bf16": False,
+    "bitsandbytes": "0.50.2",
+    "paged": False,
+    "cannot": {},
+}
 
 
 class ScriptedWorker:
@@ -29,7 +41,10 @@ class ScriptedWorker:
         self.folder = DataFolder(settings.home)
         self.database = database
         children = Children(keep_spare=False, log=self.folder.home / "spare.log", command=SCRIPTED_CHILD)
-        self.worker = Worker(settings, database, children, Sampler(self.folder.home))
+        probed = self.folder.home / "probed"
+        probed.write_text("what a library prints\n" + json.dumps(CAPABILITIES) + "\n")
+        probe = Probe(database, self.folder.home / "probe.log", ("cat", str(probed)))
+        self.worker = Worker(settings, database, children, Sampler(self.folder.home), probe)
 
     def follow(self, script: str) -> None:
         """What the next children do."""

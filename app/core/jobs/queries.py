@@ -73,10 +73,10 @@ def queue_position(session: Session, job: Job) -> int | None:
 
 
 def worker_view(session: Session, now: float) -> dict[str, Any]:
-    """The worker as `health` shows it: {alive, pid, heartbeat_age_seconds, job_id}."""
+    """The worker as `health` shows it: {alive, pid, heartbeat_age_seconds, job_id, capabilities}."""
     state = session.get(WorkerState, 1)
     if state is None:
-        return {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None}
+        return {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None, "capabilities": None}
     age = max(0.0, now - state.heartbeat_at)
     job = active_job(session)
     return {
@@ -84,7 +84,14 @@ def worker_view(session: Session, now: float) -> dict[str, Any]:
         "pid": state.pid,
         "heartbeat_age_seconds": round(age, 3),
         "job_id": job.id if job else None,
+        "capabilities": state.capabilities,
     }
+
+
+def find_capabilities(session: Session) -> dict[str, Any] | None:
+    """What the last worker has said that its children can do; None where none has said anything yet."""
+    state = session.get(WorkerState, 1)
+    return None if state is None else state.capabilities
 
 
 def latest_reading(session: Session, now: float) -> dict[str, Any] | None:

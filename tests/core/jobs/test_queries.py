@@ -87,12 +87,13 @@ def test_the_queue_is_in_the_order_of_its_claims(session: Session) -> None:
 
 
 def test_worker_is_alive_while_its_heartbeat_is_fresh(session: Session) -> None:
-    nobody = {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None}
+    nobody = {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None, "capabilities": None}
     assert worker_view(session, NOW) == nobody
     assert latest_reading(session, NOW) is None
     _worker(session, seconds_ago=WORKER_ALIVE_SECONDS)
     assert worker_view(session, NOW) == {
         "alive": True, "pid": 7, "heartbeat_age_seconds": WORKER_ALIVE_SECONDS, "job_id": None,
+        "capabilities": None,
     }  # fmt: skip
     assert latest_reading(session, NOW) == {"available": False}
     later = NOW + 1
