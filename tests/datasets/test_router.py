@@ -82,6 +82,19 @@ def test_a_pair_is_shown_side_by_side_and_raw(client: TestClient) -> None:
     assert "<b>A" not in client.get("/datasets/2").text, "what a row holds is no markup"
 
 
+def test_a_dataset_of_unknown_source_is_shown(client: TestClient, database: Database) -> None:
+    """One that was registered before sources were kept."""
+    with database.write() as session:
+        list_datasets(session)[0].source = {}
+    assert "<span>from " not in client.get("/datasets/1").text
+
+
+def test_what_was_left_out_is_said(client: TestClient) -> None:
+    turns = [{"from": "gpt", "value": "cut"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    _, page = _upload(client, "cut.jsonl", json.dumps({"conversations": turns}).encode())
+    assert "⚠ Opening answers that no user's turn precedes are left out of 1 row: 1" in page
+
+
 def test_an_answer_of_several_turns_has_their_roles(client: TestClient) -> None:
     called = [{"role": "assistant", "content": "find()"}, {"role": "tool", "content": "5"}, TURNS[1]]
     _, page = _upload(client, "tools.jsonl", json.dumps({"prompt": "Q", "chosen": called, "rejected": "B"}).encode())

@@ -106,13 +106,15 @@ def _facts(
         "bytes": sum(file["bytes"] for file in listed),
         "sha256": _hash_all(files) if len(files) > 1 else listed[0]["sha256"],
         "rows_sha256": checked.rows_sha256,
-        "source": {
-            **source,
-            "revision": download.commit,
-            "config": choice.config,
-            "split": choice.split,
-            "files": listed,
-        },
+        "source": checked.noted(
+            {
+                **source,
+                "revision": download.commit,
+                "config": choice.config,
+                "split": choice.split,
+                "files": listed,
+            }
+        ),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from app.core.datasets.fields import answer_field, question, text_field
 from app.core.datasets.models import RowKind
 from app.core.datasets.pairs import of_conversations, of_prompt, of_question
-from app.core.datasets.turns import Messages, opening, read_conversations, read_messages
+from app.core.datasets.turns import Messages, opening, opens_with_answer, read_conversations, read_messages
 
 Normalised = dict[str, Any]  # one of the three kinds of row, see RowKind
 
@@ -24,6 +24,7 @@ class Format:
     read: Callable[[Mapping[str, Any]], Normalised]
     holds: str = ""  # what some fields are lists of
     suits: Callable[[Mapping[str, Any]], bool] = lambda _row: True  # where the fields' names do not tell enough
+    notice: Callable[[Mapping[str, Any]], str | None] = lambda _row: None  # what of a row that was read is left out
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -83,6 +84,10 @@ def _text(row: Mapping[str, Any]) -> Normalised:
     return {"text": text_field(row, "text")}
 
 
+def _left_out(row: Mapping[str, Any]) -> str | None:
+    return "Opening answers that no user's turn precedes are left out of" if opens_with_answer(row) else None
+
+
 def _names_its_prompt(row: Mapping[str, Any]) -> bool:
     """Without a prompt, only whole conversations say what was asked."""
     return "prompt" in row or isinstance(row["chosen"], list)
@@ -99,7 +104,8 @@ _ALL = (
            holds=f"each {_TURNS}; prompt may be missing where chosen and rejected are whole conversations",
            suits=_names_its_prompt),
     Format("messages", RowKind.MESSAGES, "messages", _messages, holds="a list of role and content"),
-    Format("sharegpt", RowKind.MESSAGES, "conversations, [system]", _sharegpt, holds="a list of from and value"),
+    Format("sharegpt", RowKind.MESSAGES, "conversations, [system]", _sharegpt, holds="a list of from and value",
+           notice=_left_out),
     Format("alpaca", RowKind.MESSAGES, "instruction, [input], output, [system]", _alpaca),
     Format("dolly", RowKind.MESSAGES, "instruction, [context], response, [system]", _dolly),
     Format("prompt_completion", RowKind.MESSAGES, "prompt, completion, [system]", _prompt_completion),

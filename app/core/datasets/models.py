@@ -34,7 +34,8 @@ class Dataset(Numbered, table=True):
 
     name: str = Field(unique=True)
     status: DatasetStatus = enum_field(DatasetStatus, "status", default=DatasetStatus.READY)
-    source: dict[str, Any] = json_field(nullable=False, default_factory=dict)  # {kind: file|hub, hub_id, revision, …}
+    # {kind: file, filename} or {kind: hub, hub_id, revision, …}, with `notices` of what was left out of rows
+    source: dict[str, Any] = json_field(nullable=False, default_factory=dict)
     columns: dict[str, str] = json_field(nullable=False, default_factory=dict)  # mapped by hand: field -> column
     format: str  # a name in FORMATS
     kind: RowKind = enum_field(RowKind, "kind", default=RowKind.MESSAGES)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from app.core.datasets.columns import Columns, check_columns, named, rename
 from app.core.datasets.faults import RowFault
@@ -17,6 +18,7 @@ from app.core.datasets.reader import Row, read_rows
 from app.core.errors import DatasetFormatError, Fault
 
 MAX_FAULTS = 20  # so many are named; the rest are counted
+_NOTED_ROWS = 5  # likewise, of rows that are used but not whole
 
 
 class UnknownFormat(DatasetFormatError):
@@ -39,6 +41,11 @@ class Checked:
     columns: Columns
     rows: int
     rows_sha256: str
+    notices: tuple[str, ...] = ()  # what was left out of which rows
+
+    def noted(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """A dataset's `source` with the notices, where there are any."""
+        return {**source, "notices": list(self.notices)} if self.notices else dict(source)
 
 
 def normalise(source: Path, target: Path, suffix: str | None = None, columns: Columns | None = None) -> Checked:
@@ -59,7 +66,7 @@ def normalise_rows(
     with target.open("wb") as out:
         for number, row in numbered:
             try:
-                line = _line(rows.normalised(row))
+                line = _line(rows.normalised(row, number))
             except RowFault as fault:
                 faults.add(fault, number)
                 continue
@@ -71,7 +78,26 @@ def normalise_rows(
     faults.raise_any()
     if not count:
         raise DatasetFormatError("The dataset is empty: it holds no rows.", field="file")
-    return Checked(rows.format, FORMATS[rows.format].kind, rows.columns, count, digest.hexdigest())
+    kind, notices = FORMATS[rows.format].kind, tuple(map(str, rows.notices.values()))
+    return Checked(rows.format, kind, rows.columns, count, digest.hexdigest(), notices)
+
+
+@dataclass(slots=True)
+class _Notice:
+    """What was left out, of how many rows, and the first of them."""
+
+    message: str
+    count: int = 0
+    first: list[int | str] = field(default_factory=list)
+
+    def add(self, number: int | str) -> None:
+        self.count += 1
+        if len(self.first) < _NOTED_ROWS:
+            self.first.append(number)
+
+    def __str__(self) -> str:
+        rows = ", ".join(map(str, self.first)) + (", …" if self.count > len(self.first) else "")
+        return f"{self.message} {self.count:,} row{'s' if self.count > 1 else ''}: {rows}"
 
 
 @dataclass(slots=True)
@@ -80,8 +106,9 @@ class _Rows:
 
     columns: Columns
     format: str = ""
+    notices: dict[str, _Notice] = field(default_factory=dict)
 
-    def normalised(self, row: Row | RowFault) -> Normalised:
+    def normalised(self, row: Row | RowFault, number: int | str) -> Normalised:
         """Raises: RowFault; UnknownFormat or InvalidInput at the first row."""
         if isinstance(row, RowFault):
             raise row
@@ -90,9 +117,12 @@ class _Rows:
         if not FORMATS[self.format].fits(renamed):
             self._refuse_other_format(renamed)
         try:
-            return to_row(renamed, self.format)
+            read = to_row(renamed, self.format)
         except RowFault as fault:
             raise RowFault(self._as_in_file(fault.field), fault.message) from fault
+        if notice := FORMATS[self.format].notice(renamed):
+            self.notices.setdefault(notice, _Notice(notice)).add(number)
+        return read
 
     def _as_in_file(self, field: str) -> str:
         """The field's column where one is mapped to it, so that the fault can be found in the file."""

@@ -93,7 +93,7 @@ class Upload:
         """Store the dataset under its id. Raises: InvalidInput or Conflict on `name`."""
         dataset = Dataset(
             name=clean_name(name or Path(self.filename).stem, "dataset"),
-            source={"kind": "file", "filename": self.filename[:_MAX_FILENAME]},
+            source=checked.noted({"kind": "file", "filename": Path(self.filename).name[:_MAX_FILENAME]}),
             columns=checked.columns,
             format=checked.format,
             kind=checked.kind,

@@ -34,14 +34,30 @@ _ROLE_OF_SPEAKER = {
 def read_messages(row: Mapping[str, Any]) -> Messages:
     """`messages`: a list of {role, content, tool_calls?}. Raises: RowFault."""
     turns = _list(row.get("messages"), "messages", "{role, content}")
-    return _dialogue([_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)], "messages")
+    messages = [_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)]
+    check_order(messages, "messages")
+    return _with_answer(messages, "messages")
 
 
 def read_conversations(row: Mapping[str, Any]) -> Messages:
-    """`conversations`: a list of {from, value}; the field `system` opens it where there is one. Raises: RowFault."""
+    """`conversations`: a list of {from, value}; the field `system` opens it where there is one. Raises: RowFault.
+
+    Published files cut long conversations, so that many parts begin with an answer. What stands before the first user's
+    turn, but for the system's, is left out.
+    """
     turns = _list(row.get("conversations"), "conversations", "{from, value}")
     messages = [_spoken(turn, f"conversations[{index}]") for index, turn in enumerate(turns)]
-    return opening(row) + _dialogue(messages, "conversations", before="system" if opening(row) else START)
+    system = opening(row)
+    check_order(messages, "conversations", before="system" if system else START, is_cut=True)
+    asked = next((index for index, message in enumerate(messages) if message["role"] == "user"), len(messages))
+    kept = [message for message in messages[:asked] if message["role"] == "system"] + messages[asked:]
+    return system + _with_answer(kept, "conversations")
+
+
+def opens_with_answer(row: Mapping[str, Any]) -> bool:
+    """Whether `read_conversations` left turns out of the row that it has read."""
+    roles = [_ROLE_OF_SPEAKER[turn["from"]] for turn in row["conversations"][:2]]
+    return roles[0] == "assistant" or roles == ["system", "assistant"]
 
 
 def read_turns(value: Any, field: str) -> Messages:
@@ -126,17 +142,20 @@ def _parsed(arguments: str, place: str) -> Any:
         raise RowFault(place, f"is not valid JSON: {error}") from error
 
 
-def _dialogue(messages: Messages, field: str, before: str = START) -> Messages:
-    check_order(messages, field, before)
+def _with_answer(messages: Messages, field: str) -> Messages:
     if all(message["role"] != "assistant" for message in messages):
-        raise RowFault(field, "has no answer: no assistant message with text")
+        raise RowFault(field, "has no answer: no assistant message behind a user's")
     return messages
 
 
-def check_order(messages: Messages, field: str, before: str = START) -> str:
-    """The last turn's role, where each may follow the one before it. Raises: RowFault."""
+def check_order(messages: Messages, field: str, before: str = START, *, is_cut: bool = False) -> str:
+    """The last turn's role, where each may follow the one before it. An answer may open what `is_cut`.
+
+    Raises: RowFault.
+    """
     for index, role in enumerate(message["role"] for message in messages):
-        if role not in _MAY_FOLLOW[before]:
+        may_open = is_cut and role == "assistant" and before in (START, "system")
+        if role not in _MAY_FOLLOW[before] and not may_open:
             raise RowFault(f"{field}[{index}]", _disorder(before, role))
         before = role
     return before

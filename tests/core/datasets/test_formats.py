@@ -119,9 +119,6 @@ def test_a_tool_call_that_cannot_be_read_is_refused(calls: Any, field: str) -> N
 @pytest.mark.parametrize(
     ("turns", "index", "message"),
     [
-        ([ANSWER], 0, "is an answer that no user message precedes"),
-        ([ANSWER, USER, ANSWER], 0, "is an answer that no user message precedes"),
-        ([SYSTEM, ANSWER], 1, "is an answer that no user message precedes"),
         ([USER, USER, ANSWER], 1, "has the role user where assistant is expected after user"),
         ([USER, ANSWER, ANSWER], 2, "has the role assistant where user or tool is expected after assistant"),
         ([USER, SYSTEM, ANSWER], 1, "has the role system where assistant is expected after user"),
@@ -135,6 +132,58 @@ def test_turns_out_of_order_name_the_turn(turns: list[dict[str, str]], index: in
         with pytest.raises(RowFault) as caught:
             to_row({field: value}, name)
         assert (caught.value.field, caught.value.message) == (f"{field}[{index}]", message)
+
+
+@pytest.mark.parametrize(("turns", "index"), [([ANSWER], 0), ([ANSWER, USER, ANSWER], 0), ([SYSTEM, ANSWER], 1)])
+def test_an_answer_that_opens_a_list_of_messages_is_refused(turns: list[dict[str, str]], index: int) -> None:
+    with pytest.raises(RowFault, match="is an answer that no user message precedes") as caught:
+        to_row({"messages": turns}, "messages")
+    assert caught.value.field == f"messages[{index}]"
+
+
+GPT, HUMAN, OPENS = {"from": "gpt", "value": "A"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "cut off"}
+CALL, RESULT = {"from": "function_call", "value": "C"}, {"from": "observation", "value": "T"}
+SPOKEN_SYSTEM = {"from": "system", "value": "S"}
+
+
+@pytest.mark.parametrize(
+    ("turns", "system", "kept"),
+    [
+        ([OPENS, HUMAN, GPT], None, [USER, ANSWER]),
+        ([SPOKEN_SYSTEM, OPENS, HUMAN, GPT], None, [SYSTEM, USER, ANSWER]),
+        ([OPENS, HUMAN, GPT, HUMAN, GPT], "S", [SYSTEM, USER, ANSWER, USER, ANSWER]),
+        ([CALL, RESULT, OPENS, HUMAN, GPT], None, [USER, ANSWER]),
+    ],
+)
+def test_answers_that_open_a_cut_conversation_are_left_out_and_said(
+    turns: list[dict[str, str]], system: str | None, kept: list[dict[str, str]]
+) -> None:
+    row = {"conversations": turns, "system": system}
+    assert to_row(row, "sharegpt") == {"messages": kept}
+    assert FORMATS["sharegpt"].notice(row) == "Opening answers that no user's turn precedes are left out of"
+    whole = {"conversations": turns[-2:]}
+    assert to_row(whole, "sharegpt") == {"messages": [USER, ANSWER]}
+    assert FORMATS["sharegpt"].notice(whole) is None
+
+
+@pytest.mark.parametrize(
+    ("turns", "field", "message"),
+    [
+        ([OPENS], "conversations", "has no answer: no assistant message behind a user's"),
+        ([SPOKEN_SYSTEM, OPENS], "conversations", "has no answer: no assistant message behind a user's"),
+        ([OPENS, HUMAN], "conversations", "has no answer: no assistant message behind a user's"),
+        ([OPENS, GPT, HUMAN, GPT], "conversations[1]", "has the role assistant where user or tool is expected"),
+        ([OPENS, HUMAN, HUMAN, GPT], "conversations[2]", "has the role user where assistant is expected after user"),
+        ([RESULT, OPENS, HUMAN, GPT], "conversations[0]", "has the role tool where system or user is expected"),
+    ],
+)
+def test_what_else_is_out_of_order_in_a_cut_conversation_is_refused(
+    turns: list[dict[str, str]], field: str, message: str
+) -> None:
+    with pytest.raises(RowFault) as caught:
+        to_row({"conversations": turns}, "sharegpt")
+    assert caught.value.field == field
+    assert message in caught.value.message
 
 
 def test_two_system_prompts_are_out_of_order() -> None:

@@ -245,6 +245,18 @@ def test_a_dataset_knows_its_kind_and_source(
     assert preview_raw(folder, dataset, first=2) == [row]
 
 
+def test_what_is_left_out_is_counted_and_named(add: Callable[..., Dataset], folder: DataFolder) -> None:
+    turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    whole, cut = ({"conversations": each} for each in (turns, [{"from": "gpt", "value": "cut"}, *turns]))
+    one = add("\n".join(map(json.dumps, [whole, whole, cut])), name="one")
+    notice = "Opening answers that no user's turn precedes are left out of"
+    assert one.source["notices"] == [f"{notice} 1 row: 3"]
+    many = add("\n".join(map(json.dumps, [whole, *[cut] * 1234])), name="many")
+    assert many.source["notices"] == [f"{notice} 1,234 rows: 2, 3, 4, 5, 6, …"]
+    assert preview_rows(folder, many) == preview_rows(folder, one)[:1] * 10
+    assert "notices" not in add(json.dumps(whole), name="whole").source
+
+
 def test_a_parquet_file_is_registered(add: Callable[..., Dataset], folder: DataFolder, tmp_path: Path) -> None:
     content = write_parquet(tmp_path / "a.parquet", [{"text": f"T{n}"} for n in range(200)]).read_bytes()
     dataset = add(content, "a.parquet")
