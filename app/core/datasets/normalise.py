@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,8 +127,8 @@ class _Rows:
 
     def _as_in_file(self, field: str) -> str:
         """The field's column where one is mapped to it, so that the fault can be found in the file."""
-        name, bracket, rest = field.partition("[")
-        return f"{self.columns[name]}{bracket}{rest} (as {name})" if name in self.columns else field
+        name = re.split(r"[.\[]", field, maxsplit=1)[0]
+        return f"{self.columns[name]}{field[len(name) :]} (as {name})" if name in self.columns else field
 
     def _recognise_first(self, row: Row, renamed: Row) -> str:
         check_columns(row, self.columns)

@@ -106,7 +106,15 @@ def _parse_line(line: str, line_number: int) -> Row | RowFault:
 
 
 def _as_parquet_row(row: Row) -> Row | RowFault:
-    return RowFault("", _DEEP) if _is_deeper_than(row, MAX_DEPTH) else _as_row(plain(row))
+    if _is_deeper_than(row, MAX_DEPTH):
+        return RowFault("", _DEEP)
+    if _text_characters(row) > MAX_ROW_CHARACTERS:
+        return RowFault("", f"is longer than {MAX_ROW_CHARACTERS:,} characters")
+    return _as_row(plain(row))
+
+
+def _text_characters(value: Any) -> int:
+    return len(value) if isinstance(value, str) else sum(map(_text_characters, _children(value)))
 
 
 def _as_row(value: Any) -> Row | RowFault:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.core.datasets import parquet
+from app.core.datasets import parquet, reader
 from app.core.datasets.faults import RowFault
 from app.core.datasets.normalise import normalise
 from app.core.datasets.reader import MAX_DEPTH, read_rows
@@ -99,6 +99,19 @@ def test_faults_have_their_rows_number(path: Path) -> None:
 def test_what_is_nested_too_deeply_is_refused_by_its_number(path: Path) -> None:
     run_sql(f"COPY (SELECT {'[' * MAX_DEPTH}1{']' * MAX_DEPTH} AS x) TO '{path}' (FORMAT parquet)")
     assert _read(path) == [(1, "is nested too deeply")]
+
+
+def test_what_is_too_long_is_refused_by_its_number(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_ROW_CHARACTERS", 1000)
+    write_parquet(path, [{"x": [{"y": "a" * 500}, {"y": "b" * length}]} for length in (500, 501)])
+    assert [row for _, row in _read(path)][1:] == ["is longer than 1,000 characters"]
+
+
+def test_a_file_without_rows_is_empty(path: Path) -> None:
+    run_sql(f"COPY (SELECT 'T' AS text LIMIT 0) TO '{path}' (FORMAT parquet)")
+    assert _read(path) == []
+    with pytest.raises(DatasetFormatError, match="The dataset is empty"):
+        normalise(path, path.with_name("rows.jsonl"))
 
 
 def test_rows_that_are_skipped_keep_the_others_numbers(path: Path) -> None:

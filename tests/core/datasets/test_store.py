@@ -298,6 +298,9 @@ def test_a_mapped_columns_format_goes_before_others_and_faults_name_the_column(f
         assert caught.value.message == "file: row 2: question (as prompt): is empty"
         upload.source.write_text(content.splitlines()[0])
         assert upload.check(columns).format == "prompt_completion"
+        upload.source.write_text('{"prompt": "Q", "chosen": "A", "no": {"from": "bot"}}')
+        with pytest.raises(DatasetFormatError, match=r"row 1: no\.from \(as rejected\): is 'bot'; known roles"):
+            upload.check({"rejected": "no"})
         upload.source.write_text('{"instruction": "I", "output": "A", "messages": [], "text": "T"}')
         assert upload.check({"input": "text"}).format == "alpaca"
 
