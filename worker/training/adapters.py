@@ -22,7 +22,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 def base_stays(spec: TrainingSpec) -> bool:
     """Whether the base model is there again, at any time, with the adapter switched off."""
-    return spec.bias == "none" and not _starts_from_weights(spec)
+    return spec.method != "full" and spec.bias == "none" and not _starts_from_weights(spec)
 
 
 def _starts_from_weights(spec: TrainingSpec) -> bool:

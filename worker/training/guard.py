@@ -1,4 +1,4 @@
-"""What ends a run that learns nothing: tensors without a gradient, an adapter that stays zero, a loss gone wrong."""
+"""What ends a run that learns nothing: weights without a gradient or that do not move, a loss gone wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from app.core.errors import JobError
+from worker.training.layers import LayerWatch
 
 _ZERO_LOSSES = 3  # logged in a row
 _NAMED = 3  # tensors that a message names
@@ -23,6 +24,7 @@ class RunGuard:
     _learning: bool = False  # the optimizer's next step has a learning rate above 0
     _moved: bool = False
     _zero_losses: int = 0
+    _layers: LayerWatch | None = None  # where every weight is trained
 
     @property
     def counters(self) -> dict[str, Any]:
@@ -30,21 +32,34 @@ class RunGuard:
         return {"_moved": self._moved, "_zero_losses": self._zero_losses}
 
     def before_optimizer(self, model: Any, learning_rate: float) -> None:
-        """Raises: JobError in the first step where a trainable tensor has no gradient, or a LoRA B an all-zero one."""
+        """Raises: JobError in the first step where a trainable tensor has no gradient, or a LoRA B an all-zero one.
+
+        Where every weight is trained: where a whole layer has none.
+        """
         self._learning = learning_rate > 0
         if self._gradients_seen:
             return
         self._gradients_seen = True
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not any(".lora_" in name for name in trainable):
+            self._layers = LayerWatch(model)
+            _refuse_layers(self._layers.without_gradient(), len(self._layers), "received no gradient")
+            return
         _refuse([name for name, p in trainable.items() if p.grad is None], "received no gradient")
         gradients = {name: p.grad for name, p in trainable.items() if ".lora_B." in name}
         _refuse(list(_zeros(gradients)), "received a gradient of zeros")
 
     def after_optimizer(self, model: Any) -> None:
-        """Raises: JobError where a LoRA B is still zero after the first step whose learning rate was above 0."""
+        """Raises: JobError where a LoRA B is still zero after the first step whose learning rate was above 0.
+
+        Where every weight is trained: where a whole layer is as it was.
+        """
         if self._moved or not self._learning:
             return
         self._moved = True
+        if self._layers is not None:
+            _refuse_layers(self._layers.unmoved(), len(self._layers), "stayed as they were after an optimizer step")
+            return
         weights = {n: p.detach() for n, p in model.named_parameters() if ".lora_B." in n and p.requires_grad}
         _refuse(list(_zeros(weights)), "stayed zero after an optimizer step")
 
@@ -78,4 +93,13 @@ def _refuse(names: list[str], what: str) -> None:
         raise JobError(
             f"{len(names)} trainable tensors {what}, so they cannot learn: {', '.join(names[:_NAMED])}{more}.",
             advice="Leave these modules out of target_modules, or turn gradient_checkpointing off.",
+        )
+
+
+def _refuse_layers(names: list[str], total: int, what: str) -> None:
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise JobError(
+            f"{len(names)} of {total} layers {what}, so they cannot learn: {', '.join(names[:_NAMED])}{more}.",
+            advice="Turn gradient_checkpointing off, raise learning_rate, or train with `method: lora`.",
         )

@@ -21,6 +21,7 @@ from worker.training.checkpoints import Saver
 from worker.training.data import ensure_chat_template
 from worker.training.duties import Duties
 from worker.training.encoded import Sequences
+from worker.training.full import ModelOutput, load_whole_model
 from worker.training.losses import mean_loss
 from worker.training.model import (
     Hardware,
@@ -44,12 +45,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_training(context: JobContext) -> dict[str, Any]:
-    """Train the payload's spec and save the adapter below the job's folder; returns the job's summary.
+    """Train the payload's spec and save what was trained below the job's folder; returns the job's summary.
 
     Payload: spec, base_model {name, path, architecture}, dataset {name, path, tokens (a folder to keep them in),
     format, sha256 of the file at path}.
     Raises: InvalidInput, DatasetFormatError, ModelLoadError, DiskFull, JobError; JobCancelled where the user stops it,
-    after saving the adapter if that was asked.
+    after saving it if that was asked.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     spec, base = parse_spec(context.payload["spec"]), context.payload["base_model"]
@@ -59,10 +60,13 @@ def run_training(context: JobContext) -> dict[str, Any]:
     logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())
     tokenizer = load_tokenizer(base["path"])
     if spec.task != "text" and ensure_chat_template(tokenizer):
-        logger.warning("%s has no chat template: ChatML is used, and saved with the adapter", base["name"])
+        logger.warning("%s has no chat template: ChatML is used, and saved with what is trained", base["name"])
     check_cancelled(context)
     rerun = check_rerun(context, spec, hardware)
-    model = add_lora(load_base_model(base["path"], hardware, quantization), spec, base["name"])
+    if spec.method == "full":
+        model = load_whole_model(base["path"], hardware)
+    else:
+        model = add_lora(load_base_model(base["path"], hardware, quantization), spec, base["name"])
     context.spool.phase("tokenize")
     rows = load_rows(context, tokenizer, spec)
     summary = _train(context, spec, hardware, model, tokenizer, rows)
@@ -77,7 +81,8 @@ def _train(
 ) -> dict[str, Any]:
     base = context.payload["base_model"]
     known = {k: base.get(k) for k in ("name", "architecture")}
-    output = AdapterOutput(model, spec, base["name"])
+    full = spec.method == "full"
+    output = ModelOutput(context, model, tokenizer, spec) if full else AdapterOutput(model, spec, base["name"])
     saver = Saver(context.spool, context.folder, tokenizer, spec, known, output)
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned

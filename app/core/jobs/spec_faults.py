@@ -65,7 +65,6 @@ def _not_built(spec: TrainingSpec) -> list[tuple[bool, str, str]]:
     """What this version refuses, since it cannot run it yet."""
     return [
         (spec.task == "dpo", "task", "dpo is not available in this version"),
-        (spec.method == "full", "method", "full is not available in this version"),
     ]
 
 
