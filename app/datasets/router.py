@@ -11,18 +11,22 @@ from fastapi.responses import Response
 from sqlmodel import Session
 
 from app.core.datasets.columns import parse_columns
-from app.core.datasets.formats import FIELDS, FORMATS
-from app.core.datasets.models import Dataset
+from app.core.datasets.formats import FORMATS
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.normalise import UnknownFormat
 from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.reader import Row
-from app.core.datasets.store import Upload, get_dataset, list_datasets
+from app.core.datasets.store import Upload, get_dataset
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
+from app.core.events.log import latest_id
 from app.core.jobs.submit import KIND_OF_TASK
+from app.datasets.hub import router as hub_router
+from app.datasets.view import UploadForm, import_jobs, page_context
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
-from app.web.templating import redirect, render, render_region
+from app.web.templating import redirect, render, render_region, wants_partial
 
 router = APIRouter(include_in_schema=False)
+router.include_router(hub_router)  # first: its /datasets/list is no dataset's id
 
 PREVIEW_ROWS = 10
 MAX_COLUMNS = 40  # so many are offered to be mapped by hand
@@ -64,6 +68,10 @@ def show_dataset(
 ) -> Response:
     """One dataset and some of its rows: as they came, and as training reads them."""
     dataset = get_dataset(session, str(dataset_id))
+    if dataset.status != DatasetStatus.READY:
+        return _show_import(request, session, dataset)
+    if wants_partial(request):  # the region that showed the import is not needed any more
+        return redirect(request, request.url.path)
     raw = [_legible(row) for row in preview_raw(folder, dataset, first, PREVIEW_ROWS)]
     context = {
         "dataset": dataset,
@@ -74,6 +82,13 @@ def show_dataset(
         "page_rows": PREVIEW_ROWS,
     }
     return render(request, "datasets/show.html", context)
+
+
+def _show_import(request: Request, session: Session, dataset: Dataset) -> Response:
+    """A hub dataset that is not there yet: how far its import is, or why it failed."""
+    job = import_jobs(session, [dataset]).get(dataset.id)
+    context = {"dataset": dataset, "job": job, "after": latest_id(session)}
+    return render_region(request, "datasets/_import.html", "datasets/import.html", context)
 
 
 def _legible(row: Row) -> list[tuple[str, str]]:
@@ -110,16 +125,8 @@ def _page(
     column: Sequence[str] = (),
     error: InvalidInput | Conflict | TooLarge | None = None,
 ) -> Response:
-    context = {
-        "datasets": list_datasets(session),
-        "max_bytes": max_bytes,
-        "name": name,
-        "faults": _faults(error),
-        "formats": FORMATS.values(),
-        "fields": FIELDS,
-        "mapped": list(filter(None, column)),
-        "found": _columns_to_map(column, error),
-    }
+    form = UploadForm(name, list(filter(None, column)), _columns_to_map(column, error), _faults(error))
+    context = page_context(session, max_bytes, form)
     if error is None:
         return render(request, "datasets/list.html", context)
     status = 413 if isinstance(error, TooLarge) else 422

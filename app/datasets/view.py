@@ -1,0 +1,69 @@
+"""What the pages of datasets show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.core.datasets.formats import FIELDS, FORMATS
+from app.core.datasets.models import Dataset, DatasetStatus
+from app.core.datasets.store import list_datasets
+from app.core.errors import Fault
+from app.core.events.log import latest_id
+from app.core.jobs.models import Job
+from app.core.jobs.status import JobKind
+
+HUB_FIELDS = ("hub_id", "config", "split", "revision", "columns", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """The upload form as it was sent: `mapped` are its field=column pairs, `found` the columns offered to be mapped."""
+
+    name: str = ""
+    mapped: Sequence[str] = ()
+    found: Sequence[str] = ()
+    faults: Sequence[Fault] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HubForm:
+    """The form for a hub dataset as it was sent."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    faults: Sequence[Fault] = ()
+
+
+def page_context(
+    session: Session, max_bytes: int, upload: UploadForm = UploadForm(), hub: HubForm = HubForm()
+) -> dict[str, Any]:
+    """The page with both forms and the list."""
+    return {
+        **list_context(session),
+        "max_bytes": max_bytes,
+        "name": upload.name,
+        "mapped": upload.mapped,
+        "found": upload.found,
+        "faults": upload.faults,
+        "formats": FORMATS.values(),
+        "fields": FIELDS,
+        "hub": {name: hub.values.get(name, "") for name in HUB_FIELDS},
+        "hub_faults": hub.faults,
+    }
+
+
+def list_context(session: Session) -> dict[str, Any]:
+    """The region with the registered datasets, and the jobs that import some of them."""
+    datasets = list_datasets(session)
+    jobs = import_jobs(session, [each for each in datasets if each.status == DatasetStatus.IMPORTING])
+    return {"datasets": datasets, "import_jobs": jobs, "after": latest_id(session)}
+
+
+def import_jobs(session: Session, datasets: Sequence[Dataset]) -> dict[int | None, Job]:
+    """The newest import job of each dataset, by the dataset's id."""
+    ids = [dataset.id for dataset in datasets]
+    jobs = select(Job).where(Job.kind == JobKind.IMPORT, col(Job.dataset_id).in_(ids)).order_by(col(Job.id))
+    return {job.dataset_id: job for job in session.exec(jobs)}
