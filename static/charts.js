@@ -1,10 +1,13 @@
-// Loss and memory over time, drawn by uPlot: first from the page's own data, then from the stream's events.
+// Loss, rewards and memory over time, drawn by uPlot: first from the page's own data, then from the stream's events.
 "use strict";
 
 const GIB = 2 ** 30;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = (value) => (value == null ? "n/a" : Number(value.toPrecision(4)).toString());
 const gib = (value) => (value == null ? "n/a" : `${value.toFixed(2)} GiB`);
+
+/** What is drawn on this page, by figure. */
+const charts = new Map();
 
 /** A line needs two points; fewer are drawn as dots. */
 const few = (plot) => plot.data[0].length < 3;
@@ -175,53 +178,86 @@ class Chart {
   }
 }
 
-class LossChart extends Chart {
+/** Metrics by step: the first series raw and smoothed, the others as the subclass styles them. */
+class MetricChart extends Chart {
   get xLabel() { return "step"; }
   xText(x) { return `step ${x}`; }
   format(value) { return short(value); }
 
-  load({ loss, eval_loss }) {
-    this.table = new Table(["loss", "eval_loss"]);
-    for (const [name, points] of Object.entries({ loss, eval_loss })) {
-      points?.step.forEach((step, index) => this.table.set(step, { [name]: points.value[index] }));
+  load(series) {
+    this.table = new Table(this.names);
+    for (const name of this.names) {
+      series[name]?.step.forEach((step, index) => this.table.set(step, { [name]: series[name].value[index] }));
     }
     const slider = this.figure.querySelector("[data-smoothing]");
     try { slider.value = localStorage.getItem("smoothing") ?? slider.value; } catch { /* the default holds */ }
     slider.addEventListener("input", () => {
       try { localStorage.setItem("smoothing", slider.value); } catch { /* it holds for this page at least */ }
-      this.schedule();
+      for (const chart of charts.values()) if (chart.slider) { chart.slider.value = slider.value; chart.schedule(); }
     });
     this.slider = slider;
   }
 
+  get names() { return [this.main.column, ...this.others().map(({ column }) => column)]; }
+
   describe() {
-    const loss = css("--series-loss"), other = css("--series-eval");
+    const { column, label } = this.main, colour = css("--series-loss");
     return {
       yValues: (value) => short(value),
       series: [
-        { column: "loss", label: "loss", stroke: `${loss}b0`, width: 1, spanGaps: true, points: { show: few, size: 4 } },
-        { column: "smoothed", label: "smoothed loss", stroke: loss, width: 2.5, spanGaps: true, points: { show: false } },
-        { column: "eval_loss", label: "eval loss", stroke: other, width: 1.5, dash: [6, 4], spanGaps: true, points: { show: true, size: 8, fill: other } },
+        { column, label, stroke: `${colour}b0`, width: 1, spanGaps: true, points: { show: few, size: 4 } },
+        { column: "smoothed", label: `smoothed ${label}`, stroke: colour, width: 2.5, spanGaps: true, points: { show: false } },
+        ...this.others(),
       ],
     };
+  }
+
+  /** A value measured on held-out rows, at a few steps. */
+  evalLine(column, label) {
+    const stroke = css("--series-eval");
+    return { column, label, stroke, width: 1.5, dash: [6, 4], spanGaps: true, points: { show: true, size: 8, fill: stroke } };
   }
 
   xAxis() { return { space: 60 }; }
   xTick(tick) { return Number.isInteger(tick) ? String(tick) : ""; }
 
   column(name) {
-    return name === "smoothed" ? smooth(this.table.x, this.table.columns.loss, Number(this.slider.value)) : super.column(name);
+    return name === "smoothed" ? smooth(this.table.x, this.table.columns[this.main.column], Number(this.slider.value)) : super.column(name);
   }
 
-  has(name) { return super.has(name === "smoothed" ? "loss" : name); }
+  has(name) { return super.has(name === "smoothed" ? this.main.column : name); }
 
   on(kind, { step, data }) {
     if (kind !== "metric") return;
-    const named = Object.fromEntries(["loss", "eval_loss"].filter((name) => name in data).map((name) => [name, data[name]]));
+    const named = Object.fromEntries(this.names.filter((name) => name in data).map((name) => [name, data[name]]));
     if (Object.keys(named).length === 0) return;
     this.table.set(step, named);
     this.schedule();
   }
+}
+
+class LossChart extends MetricChart {
+  get main() { return { column: "loss", label: "loss" }; }
+  others() { return [this.evalLine("eval_loss", "eval loss")]; }
+}
+
+/** DPO: how far the chosen answers are ahead of the rejected ones, and what each side does. */
+class RewardChart extends MetricChart {
+  get main() { return { column: "rewards_margin", label: "margin" }; }
+  others() {
+    const side = (column, label, colour, dash) => ({ column, label, stroke: css(colour), width: 1.5, dash, spanGaps: true, points: { show: few, size: 4 } });
+    return [
+      side("rewards_chosen", "chosen", "--series-mine", [8, 3]),
+      side("rewards_rejected", "rejected", "--series-used", [2, 4]),
+      this.evalLine("eval_rewards_margin", "eval margin"),
+    ];
+  }
+}
+
+class AccuracyChart extends MetricChart {
+  get main() { return { column: "rewards_accuracy", label: "accuracy" }; }
+  others() { return [this.evalLine("eval_rewards_accuracy", "eval accuracy")]; }
+  range() { return [0, 1.02]; }
 }
 
 const MEMORY = ["vram_used_bytes", "process_vram_bytes", "vram_total_bytes", "ram_used_bytes", "child_rss_bytes", "ram_total_bytes"];
@@ -273,8 +309,7 @@ class MemoryChart extends Chart {
   }
 }
 
-const KINDS = { loss: LossChart, memory: MemoryChart };
-const charts = new Map();
+const KINDS = { loss: LossChart, rewards: RewardChart, accuracy: AccuracyChart, memory: MemoryChart };
 
 /** Draw the figures that are new on the page, forget those that are gone. */
 function findCharts() {
@@ -290,6 +325,11 @@ for (const kind of ["metric", "gpu"]) {
     for (const chart of charts.values()) if (chart.job === String(message.job_id)) chart.on(kind, message);
   });
 }
+/** No point will come to an ended job's chart that has none. */
+document.addEventListener("finished", (event) => {
+  const { job_id } = JSON.parse(event.detail.data);
+  for (const [figure, chart] of charts) if (chart.job === String(job_id) && chart.known().length === 0) figure.remove();
+});
 document.addEventListener("htmx:after:swap", findCharts);
 document.addEventListener("loradeck:theme", () => { for (const chart of charts.values()) chart.build(); });
 findCharts();

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
-from fastapi.responses import Response
-from sqlmodel import Session
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import FileResponse, Response
 
-from app.core.datasets.models import DatasetStatus
-from app.core.datasets.store import list_datasets
-from app.core.errors import Fault, InvalidInput
 from app.core.events.log import latest_id
 from app.core.first_run import queue_demo
 from app.core.jobs import queue
-from app.core.jobs.presets import PRESETS
 from app.core.jobs.queries import list_jobs as query_jobs
-from app.core.jobs.spec import TrainingSpec
-from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_merge, submit_values
-from app.core.models.models import ModelStatus
-from app.core.models.registry import list_models
-from app.jobs.defaults import default_references
-from app.jobs.forms import (
-    KEPT,
-    NAME,
-    PRESET,
-    SHOWN_FOR,
-    all_faults,
-    build_form,
-    choice_moved_on,
-    follow_choice,
-    parse_form,
-    read_form,
-    start_from_preset,
-)
-from app.jobs.notes import describe_dataset, describe_targets, label_dataset
+from app.core.jobs.receipts import get_receipt, receipt_path
+from app.core.jobs.rerun import rerun_training
+from app.core.jobs.status import JobStatus
+from app.core.jobs.submit import submit_merge
+from app.jobs import new
+from app.jobs.charts import job_charts
 from app.jobs.view import list_samples, log_tail, view_job
-from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
 from app.web.logs import log_response
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
 
-_TAKEN = {NAME, PRESET, SHOWN_FOR, *TrainingSpec.model_fields}  # what a link to the form may fill in
-
-_LOOK_AGAIN = "The fields follow the method and the task chosen now: look at them, then add the job again"
-
-Typed = Annotated[dict[str, str], Depends(read_form)]
+router.include_router(new.router)  # ahead of /jobs/{job_id}
 
 
 @router.get("/jobs")
@@ -68,53 +43,6 @@ def list_jobs(
     return render_region(request, "jobs/_list.html", "jobs/list.html", context)
 
 
-@router.get("/jobs/new")
-def new_job(
-    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None, apply: str = ""
-) -> Response:
-    """The form, with the defaults, with a preset's values over what the query holds, or with another job's.
-
-    A method or a task other than the ones that the query was typed for brings its own defaults along.
-    """
-    given = {key: text for key, text in request.query_params.items() if key in _TAKEN or key.startswith(KEPT)}
-    values: dict[str, Any] = {**default_references(session), **follow_choice(given)}
-    if apply:
-        values = start_from_preset(apply, values)
-    if clone is not None:
-        source = queue.get_job(session, clone)
-        values |= {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
-    return render_region(request, "jobs/_form.html", "jobs/new.html", _form_context(session, values))
-
-
-@router.get("/jobs/new/targets")
-def show_targets(request: Request, session: SessionDep, base_model: str = "", target_modules: str = "") -> Response:
-    """The region below the target modules: what the chosen model has, and what is doubtful about the choice."""
-    return render(request, "jobs/_targets.html", {"targets": describe_targets(session, base_model, target_modules)})
-
-
-@router.get("/jobs/new/dataset")
-def show_dataset_notes(request: Request, session: SessionDep, dataset: str = "", task: str = "") -> Response:
-    """The region below the dataset: whether its rows are what the task learns from."""
-    return render(request, "jobs/_dataset.html", {"dataset_notes": describe_dataset(session, dataset, task)})
-
-
-@router.post("/jobs")
-def create_job(request: Request, typed: Typed, database: DatabaseDep) -> Response:
-    """Queue a training job; where that is not possible, the form again with every fault beside its field."""
-    if choice_moved_on(typed):
-        with database.read() as session:
-            context = _form_context(session, follow_choice(typed), [Fault("", _LOOK_AGAIN)])
-        return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
-    try:
-        with database.write() as session:
-            job = submit_values(session, parse_form(typed), typed.get(NAME))
-    except InvalidInput as error:
-        with database.read() as session:
-            context = _form_context(session, typed, all_faults(error))
-        return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
-    return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
-
-
 @router.post("/jobs/demo")
 def run_demo_job(request: Request, database: DatabaseDep) -> Response:
     """Queue the demo job, or show the one that waits or runs."""
@@ -123,12 +51,11 @@ def run_demo_job(request: Request, database: DatabaseDep) -> Response:
 
 
 @router.get("/jobs/{job_id}")
-def show_job(request: Request, job: JobDep, session: SessionDep) -> Response:
+def show_job(request: Request, job: JobDep, session: SessionDep, folder: FolderDep) -> Response:
     """One job: all that has happened so far; the stream brings what comes behind it."""
     context = {
-        "view": view_job(session, job),
-        "loss": loss_chart(session, job.key),
-        "memory": memory_chart(session, job.key),
+        "view": view_job(session, folder, job),
+        "charts": job_charts(session, job),
         "log": log_tail(session, job),
         "samples": list_samples(session, job),
     }
@@ -136,15 +63,15 @@ def show_job(request: Request, job: JobDep, session: SessionDep) -> Response:
 
 
 @router.get("/jobs/{job_id}/overview")
-def show_job_overview(request: Request, job: JobDep, session: SessionDep) -> Response:
-    """The region with status, progress, figures, actions and downloads."""
-    return render(request, "jobs/_overview.html", {"view": view_job(session, job)})
+def show_job_overview(request: Request, job: JobDep, session: SessionDep, folder: FolderDep) -> Response:
+    """The region with status, progress, figures, outcome, actions and downloads."""
+    return render(request, "jobs/_overview.html", {"view": view_job(session, folder, job)})
 
 
 @router.get("/jobs/{job_id}/samples")
-def show_job_samples(request: Request, job: JobDep, session: SessionDep) -> Response:
+def show_job_samples(request: Request, job: JobDep, session: SessionDep, folder: FolderDep) -> Response:
     """The region with answers of the base and the tuned model."""
-    context = {"view": view_job(session, job), "samples": list_samples(session, job)}
+    context = {"view": view_job(session, folder, job), "samples": list_samples(session, job)}
     return render(request, "jobs/_samples.html", context)
 
 
@@ -152,6 +79,21 @@ def show_job_samples(request: Request, job: JobDep, session: SessionDep) -> Resp
 def download_job_log(job: JobDep, folder: FolderDep) -> Response:
     """The whole log as a text file."""
     return log_response(folder.job(job.key) / "train.log", filename=f"loradeck-job-{job.key}.log")
+
+
+@router.get("/jobs/{job_id}/receipt")
+def download_job_receipt(job: JobDep, folder: FolderDep) -> Response:
+    """The receipt of a completed training as a file."""
+    get_receipt(folder, job)
+    name = f"loradeck-job-{job.key}-receipt.json"
+    return FileResponse(receipt_path(folder, job), media_type="application/json", filename=name)
+
+
+@router.post("/jobs/{job_id}/rerun")
+def rerun_job(request: Request, job_id: int, session: WriteSessionDep, folder: FolderDep) -> Response:
+    """Queue a completed training again exactly as its receipt says."""
+    job = rerun_training(session, folder, queue.get_job(session, job_id))
+    return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -170,20 +112,3 @@ def merge_job(
     """Queue the merge of the job's adapter into its base model."""
     submit_merge(session, queue.get_job(session, job_id), dtype)
     return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
-
-
-def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[Fault] = ()) -> dict[str, Any]:
-    models = {model.name: model.name for model in list_models(session) if model.status != ModelStatus.FAILED}
-    usable = [dataset for dataset in list_datasets(session) if dataset.status != DatasetStatus.FAILED]
-    datasets = {dataset.name: label_dataset(dataset) for dataset in usable}
-    form = build_form(models, datasets, values, faults)
-    chosen = {name: each.value for name, each in form.fields.items()}
-    model, dataset = chosen["base_model"] or next(iter(models), ""), chosen["dataset"] or next(iter(datasets), "")
-    return {
-        "form": form,
-        "presets": PRESETS,
-        "models": models,
-        "datasets": datasets,
-        "targets": describe_targets(session, model, chosen.get("target_modules", "")),
-        "dataset_notes": describe_dataset(session, dataset, chosen["task"]),
-    }

@@ -16,9 +16,12 @@ from app.core.events.models import Event
 from app.core.events.types import EventKind
 from app.core.jobs.models import Job
 from app.core.jobs.queries import queue_position
+from app.core.jobs.receipts import find_receipt
 from app.core.jobs.status import ENDED, JobKind, JobStatus
-from app.core.metrics.store import latest_values
+from app.core.metrics.store import latest_values, read_series
 from app.core.models.models import BaseModel, ModelStatus
+from app.core.paths import DataFolder
+from app.jobs.outcome import Fact, describe_outcome
 
 LOG_TAIL_EVENTS = 200
 LOG_TAIL_LINES = 500
@@ -44,6 +47,9 @@ class JobView:
     metrics: dict[str, float | None]
     artifacts: Sequence[Artifact]
     merge: Job | None
+    source: Job | None
+    receipt: dict[str, Any] | None
+    outcome: Sequence[Fact]
     after: int
 
     @property
@@ -62,13 +68,27 @@ class JobView:
         importing = self.model is not None and self.model.status == ModelStatus.IMPORTING
         return importing and self.job.status == JobStatus.QUEUED and self.job.kind != JobKind.IMPORT
 
+    @property
+    def repeats(self) -> Job | None:
+        """The training that this one runs again exactly."""
+        return self.source if self.job.kind == JobKind.TRAIN else None
+
+    @property
+    def same_result(self) -> bool:
+        """Whether a repeated training came to the very losses of the first one."""
+        losses = ("train_loss", "eval_loss")
+        first = self.source.summary if self.source is not None else {}
+        return "train_loss" in first and all(self.job.summary.get(name) == first.get(name) for name in losses)
+
     def artifacts_of(self, kind: str) -> list[Artifact]:
         """Newest first."""
         return [artifact for artifact in self.artifacts if artifact.kind == kind]
 
 
-def view_job(session: Session, job: Job) -> JobView:
+def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
     """Read what the job's page shows."""
+    training = job.kind == JobKind.TRAIN
+    evals = read_series(session, job.key, "eval_loss").get("eval_loss", []) if training else []
     return JobView(
         job=job,
         model=session.get(BaseModel, job.base_model_id) if job.base_model_id else None,
@@ -77,6 +97,9 @@ def view_job(session: Session, job: Job) -> JobView:
         metrics=latest_values(session, job.key),
         artifacts=list_artifacts(session, job),
         merge=_latest_merge(session, job),
+        source=session.get(Job, job.source_job_id) if job.source_job_id else None,
+        receipt=find_receipt(folder, job) if training and job.status == JobStatus.COMPLETED else None,
+        outcome=describe_outcome(job.spec, job.summary, evals) if training and job.status in ENDED else [],
         after=latest_id(session),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlmodel import Session
@@ -9,12 +10,19 @@ from sqlmodel import Session
 from app.core.metrics.store import read_memory, read_series
 
 LOSS_SERIES = ("loss", "eval_loss")
+REWARD_SERIES = ("rewards_margin", "rewards_chosen", "rewards_rejected", "eval_rewards_margin")
+ACCURACY_SERIES = ("rewards_accuracy", "eval_rewards_accuracy")
 
 
 def loss_chart(session: Session, job_id: int) -> dict[str, Any]:
     """{loss: {step: [...], value: [...]}, eval_loss: …}."""
+    return metric_chart(session, job_id, LOSS_SERIES)
+
+
+def metric_chart(session: Session, job_id: int, names: Sequence[str]) -> dict[str, Any]:
+    """{name: {step: [...], value: [...]}, …}, empty where the job reported no such metric."""
     chart: dict[str, Any] = {}
-    for name in LOSS_SERIES:
+    for name in names:
         points = read_series(session, job_id, name).get(name, [])
         chart[name] = {"step": [step for step, _ in points], "value": [value for _, value in points]}
     return chart

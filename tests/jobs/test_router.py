@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
+from app.core.datasets.models import Dataset
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
@@ -23,6 +24,7 @@ from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
+from tests.receipts import write_receipt
 
 MakeJob = Callable[..., Job]
 FORM = {"base_model": "tiny", "dataset": "small", "name": "first", "r": "8"}
@@ -443,3 +445,97 @@ def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(c
     assert region.lstrip().startswith('<div id="dataset-notes"')
     assert 'data-fill="#field-task" data-value="sft"' in region
     assert "note-warning" not in client.get("/jobs/new/dataset", params={"dataset": "gone", "task": "dpo"}).text
+
+
+def test_an_ended_training_shows_what_came_of_it(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING)
+    assert "Outcome" not in client.get(f"/jobs/{job.id}").text
+    with database.write() as session:
+        for step, loss in ((0, 3.0), (5, 1.25), (8, 1.5)):
+            put_metrics(session, job.key, step, 1.0, {"eval_loss": loss})
+    advance(database, job, JobStatus.COMPLETED, summary={"rows_train": 40, "rows_dropped": 2, "saved_step": 8})
+    page = re.sub(r"<[^>]+>", " ", client.get(f"/jobs/{job.id}").text)
+    page = re.sub(r"\s+", " ", page)
+    assert "train · lora · sft" in page
+    assert "best eval loss 1.25 at step 5 what was saved is of step 8" in page
+    assert "sequences trained on 40 " in page
+    assert "rows dropped 2 " in page
+
+
+def test_rewards_are_drawn_for_preference_jobs_where_there_are_any(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING)
+    with database.write() as session:
+        put_metrics(session, job.key, 1, 1.0, {"loss": 0.5, "rewards_margin": 0.25, "rewards_accuracy": 1.0})
+    assert 'data-chart="rewards"' not in client.get(f"/jobs/{job.id}").text
+    with database.write() as session:
+        stored = queue.get_job(session, job.key)
+        stored.spec = {**stored.spec, "task": "dpo"}
+        session.add(stored)
+    page = client.get(f"/jobs/{job.id}").text
+    assert re.findall(r'data-chart="(\w+)"', page) == ["loss", "rewards", "accuracy", "memory"]
+    rewards = json.loads(re.findall(r"data-points>(.*?)</script>", page)[1])
+    assert rewards["rewards_margin"] == {"step": [1], "value": [0.25]}
+    assert rewards["eval_rewards_margin"] == {"step": [], "value": []}
+    assert "reward margin" in page
+
+
+@pytest.fixture
+def completed(database: Database, folder: DataFolder, registered: tuple[BaseModel, Dataset], make_job: MakeJob) -> Job:
+    """A completed training with its receipt."""
+    summary = {"train_loss": 1.5, "eval_loss": 1.25}
+    job = advance(
+        database, make_job("mine"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED, summary=summary
+    )
+    write_receipt(folder, job, *registered)
+    return job
+
+
+def test_a_completed_training_shows_its_receipt_and_runs_again(
+    client: TestClient, database: Database, completed: Job
+) -> None:
+    page = client.get(f"/jobs/{completed.id}").text
+    assert f"sha256 {'ab' * 32}" in page
+    assert ">torch</th><td>2.13.0</td>" in page
+    assert f'action="/jobs/{completed.id}/rerun"' in page
+    receipt = client.get(f"/jobs/{completed.id}/receipt")
+    assert receipt.json()["seed"] == 42
+    assert f'filename="loradeck-job-{completed.id}-receipt.json"' in receipt.headers["content-disposition"]
+    response = client.post(f"/jobs/{completed.id}/rerun", follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{completed.key + 1}")
+    page = client.get(f"/jobs/{completed.key + 1}").text
+    assert f'runs again <a href="/jobs/{completed.id}">' in page
+
+
+@pytest.mark.parametrize(
+    ("loss", "differences", "said"),
+    [
+        (1.25, [], ["✓ Same losses as job #1", "Same rows, model, versions and hardware."]),
+        (
+            1.26,
+            ["peft: 0.1 then, 0.2 now"],
+            ["⚠ Other losses than job #1", "Not the same as then: peft: 0.1 then"],
+        ),
+    ],
+)
+def test_a_run_again_says_whether_it_came_to_the_same(
+    client: TestClient, database: Database, completed: Job, loss: float, differences: list[str], said: list[str]
+) -> None:
+    client.post(f"/jobs/{completed.id}/rerun")
+    with database.read() as session:
+        again = queue.get_job(session, completed.key + 1)
+    summary = {"train_loss": 1.5, "eval_loss": loss, "rerun_of": 1, "rerun_differences": differences}
+    advance(database, again, JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED, summary=summary)
+    page = unescape(client.get(f"/jobs/{again.id}").text)
+    assert all(text in page for text in said)
+
+
+def test_without_a_receipt_nothing_is_run_again(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
+    assert "/rerun" not in client.get(f"/jobs/{job.id}").text
+    assert client.get(f"/jobs/{job.id}/receipt").status_code == 409
+    response = client.post(f"/jobs/{job.id}/rerun")
+    assert response.status_code == 409
+    assert "left no receipt" in response.text
+    assert count_jobs(database) == 1

@@ -69,7 +69,7 @@ def submit_training(
 def clone_training(session: Session, source: Job, name: str | None = None, local_roots: Sequence[Path] = ()) -> Job:
     """Queue a training job with another one's spec, checked anew. Raises: Conflict, InvalidInput with every fault."""
     if source.kind != JobKind.TRAIN:
-        raise Conflict(f"Job {source.id} is a {source.kind} job; only a training job can be cloned.")
+        raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job can be cloned.")
     return submit_values(session, source.spec, name or source.name, local_roots)
 
 
@@ -112,7 +112,7 @@ def submit_generation(session: Session, source: Job, prompt: str, *, base: bool,
 
 def _require_adapter(session: Session, source: Job) -> None:
     if source.kind != JobKind.TRAIN:
-        raise Conflict(f"Job {source.id} is a {source.kind} job; only a training job has an adapter.")
+        raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job has an adapter.")
     if find_artifact(session, source, "adapter") is None:
         raise Conflict(f"Job {source.id} ({source.status}) has no adapter.", advice="Wait until it is completed.")
 
