@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch.nn import LinearCrossEntropyOptions
-from torch.utils.checkpoint import checkpoint
 
 from worker.training.data import IGNORED_LABEL
+from worker.training.linear_loss import position_losses
 
 CHUNK_ROWS = 256
 _INPUTS = ("input_ids", "position_ids", "row_lengths")
@@ -24,7 +24,7 @@ _TOLERANCE_16_BIT = 1e-2
 class Scoring(StrEnum):
     """How a model's labelled positions are scored; the value is the same each time."""
 
-    CHUNKED = "chunked"  # from hidden states, CHUNK_ROWS logits at a time
+    CHUNKED = "chunked"  # from hidden states, some rows of logits at a time
     AT_LABELS = "at_labels"  # logits of the labelled positions, (labelled, vocabulary)
     WHOLE = "whole"  # logits of all positions, (batch, seq, vocabulary)
 
@@ -100,23 +100,18 @@ def _passing_through(head: torch.nn.Module) -> Iterator[None]:
 def chunked_loss(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, reduction: str = "sum"
 ) -> torch.Tensor:
-    """Cross-entropy of `hidden @ weight.T`, (rows, vocabulary), with CHUNK_ROWS rows of logits at a time.
+    """Cross-entropy of `hidden @ weight.T`, (rows, vocabulary), without ever holding all of these logits.
 
-    `reduction` is "sum" or "none", which gives (rows,). torch's own version rounds its result to the operands' type,
-    so 16-bit ones go through checkpointed chunks instead.
+    `reduction` is "sum" or "none", which gives (rows,). In float32 torch's own version is the faster one; elsewhere it
+    rounds its result to the operands' type, and its memory is not bounded.
     """
-    if len(targets) <= CHUNK_ROWS:
-        return _chunk_loss(hidden, weight, targets, reduction)
-    if hidden.dtype == weight.dtype == torch.float32:
+    if hidden.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type):
+        if len(targets) <= CHUNK_ROWS:
+            return F.cross_entropy(F.linear(hidden, weight), targets, reduction=reduction)
         options = LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS)
         return F.linear_cross_entropy(hidden, weight, targets, reduction=reduction, options=options)
-    chunks = zip(torch.split(hidden, CHUNK_ROWS), torch.split(targets, CHUNK_ROWS), strict=True)
-    losses = [checkpoint(_chunk_loss, rows, weight, wanted, reduction, use_reentrant=False) for rows, wanted in chunks]
-    return torch.stack(losses).sum() if reduction == "sum" else torch.cat(losses)
-
-
-def _chunk_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:
-    return F.cross_entropy(F.linear(hidden.to(weight.dtype), weight).float(), targets, reduction=reduction)
+    losses = position_losses(hidden, weight, targets)
+    return losses.sum() if reduction == "sum" else losses
 
 
 def mean_loss(model: Any, batches: Iterable[dict[str, Any]], scoring: Scoring) -> float:

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig
 
 from tests.worker.tiny import ROWS, make_model, make_tokenizer
+from worker.training import linear_loss
 from worker.training.attention import attention_per_row
 from worker.training.batches import Collator, FlatCollator
 from worker.training.data import IGNORED_LABEL, EncodedRow, encode_row
@@ -104,8 +105,11 @@ def peak_bytes(compute: Any) -> int:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_memory_does_not_grow_with_the_rows_that_are_scored(dtype: torch.dtype, reduction: str) -> None:
+def test_memory_does_not_grow_with_the_rows_that_are_scored(
+    dtype: torch.dtype, reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vocabulary, count = 4000, 8 * CHUNK_ROWS
+    monkeypatch.setattr(linear_loss, "TILE_ELEMENTS", CHUNK_ROWS * vocabulary)
     hidden = torch.randn(count, 16, dtype=dtype, requires_grad=True)
     weight, targets = torch.randn(vocabulary, 16, dtype=dtype), torch.randint(vocabulary, (count,))
     whole = peak_bytes(lambda: torch.nn.functional.cross_entropy((hidden @ weight.T).float(), targets).backward())
