@@ -14,6 +14,7 @@ from app.core.datasets.formats import FORMATS
 from app.core.datasets.store import list_datasets
 from app.core.paths import DataFolder
 from app.core.settings import Settings
+from tests.parquet import write_parquet
 
 GOOD = b'{"instruction": "Say <b>hi</b>", "input": "", "output": "</script><b>hi"}\n'
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -47,6 +48,19 @@ def test_upload_registers_the_file_and_opens_its_preview(
     page = client.get(response.headers["location"])
     assert page.status_code == 200
     assert "Rows 1 to 1" in page.text
+
+
+def test_a_parquet_file_is_shown_and_a_damaged_one_refused(client: TestClient, tmp_path: Path) -> None:
+    rows = [{"messages": TURNS, "n": n} for n in range(1, 31)]
+    content = write_parquet(tmp_path / "a.parquet", rows).read_bytes()
+    _, page = _upload(client, "a.parquet", content)
+    assert "kind: messages" in page
+    raw = client.get("/datasets/2?first=30").text.split("As it came")[1]
+    assert json.dumps(TURNS, indent=2) in unescape(raw)
+    assert "n: 30" in raw
+    status, page = _upload(client, "b.parquet", content[:-9])
+    assert status == 422
+    assert "The Parquet file is damaged behind row 0" in page[page.index('id="errors-file"') :]
 
 
 def test_preview_shows_rows_as_text(client: TestClient) -> None:
