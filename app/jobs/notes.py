@@ -36,6 +36,6 @@ def describe_dataset(session: Session, name: str, task: str) -> list[SpecWarning
 
 
 def label_dataset(dataset: Dataset) -> str:
-    """The name with what its rows are, and that it is on its way where it is."""
-    facts = [dataset.kind.value, *(["importing"] if dataset.status == DatasetStatus.IMPORTING else [])]
-    return f"{dataset.name} ({', '.join(facts)})"
+    """The name with what its rows are; while it is imported that is not known."""
+    importing = dataset.status == DatasetStatus.IMPORTING
+    return f"{dataset.name} ({'importing' if importing else dataset.kind})"

@@ -9,10 +9,11 @@ from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
-from app.core.datasets.models import Dataset
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
@@ -435,12 +436,22 @@ def test_fields_shown_for_another_choice_are_looked_at_before_anything_is_queued
     assert client.post("/jobs", data={**FORM, "shown_for": "lora sft"}, follow_redirects=False).status_code == 303
 
 
-def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(client: TestClient) -> None:
+def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(
+    client: TestClient, database: Database
+) -> None:
     page = client.get("/jobs/new", params={"dataset": "small"}).text
     assert ">small (messages)</option>" in page
     assert "holds messages rows" not in page
     page = unescape(client.get("/jobs/new", params={"dataset": "small", "task": "dpo"}).text)
     assert "small holds messages rows; the task dpo learns from preference rows." in page
+    with database.write() as session:
+        dataset = session.exec(select(Dataset)).one()
+        dataset.status = DatasetStatus.IMPORTING
+        session.add(dataset)
+    assert ">small (importing)</option>" in client.get("/jobs/new").text
+    dataset.status = DatasetStatus.READY
+    with database.write() as session:
+        session.merge(dataset)
     region = client.get("/jobs/new/dataset", params={"dataset": "small", "task": "text"}).text
     assert region.lstrip().startswith('<div id="dataset-notes"')
     assert 'data-fill="#field-task" data-value="sft"' in region

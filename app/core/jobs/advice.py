@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.datasets.models import Dataset
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.submit import KIND_OF_TASK
 
 # Leaf names of attention's projections in the architectures that transformers loads.
@@ -39,9 +39,9 @@ def target_warnings(target_modules: str | Sequence[str], linear_modules: Sequenc
 
 
 def dataset_warnings(dataset: Dataset, task: str) -> list[SpecWarning]:
-    """A dataset whose rows are not what the task learns from."""
+    """A dataset whose rows are not what the task learns from, as far as they are known already."""
     wanted = KIND_OF_TASK.get(task)
-    if wanted is None or dataset.kind == wanted:
+    if wanted is None or dataset.kind == wanted or dataset.status == DatasetStatus.IMPORTING:
         return []
     fitting = next(each for each, kind in KIND_OF_TASK.items() if kind == dataset.kind)
     message = f"{dataset.name} holds {dataset.kind} rows; the task {task} learns from {wanted} rows."

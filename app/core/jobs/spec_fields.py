@@ -219,12 +219,14 @@ class LoggingFields(BaseModel):
 
     logging_steps: int = _logging(1, "Logging steps", "A metric point every so many steps.", ge=1)
     eval_steps: int = _logging(50, "Eval steps", "Eval loss every so many steps, and at the end.", ge=1)
-    save_steps: int = _logging(50, "Save steps", "Save the adapter every so many steps, and at the end.", ge=1)
-    save_total_limit: int = _logging(2, "Saved adapters", "How many saved adapters are kept.", ge=1, le=1000)
+    save_steps: int = _logging(
+        50, "Save steps", "Save a checkpoint every so many steps, and the result at the end.", ge=1
+    )
+    save_total_limit: int = _logging(2, "Checkpoints kept", "How many checkpoints are kept.", ge=1, le=1000)
     early_stopping_patience: int | None = _logging(
         None,
         "Early stopping",
-        "Stop after so many evals without a better eval loss, and keep the best adapter; empty turns it off.",
+        "Stop after so many evals without a better eval loss, and keep the best weights; empty turns it off.",
         ge=1,
         le=1000,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.datasets.models import Dataset, RowKind
+from app.core.datasets.models import Dataset, DatasetStatus, RowKind
 from app.core.jobs.advice import dataset_warnings, target_warnings
 
 LLAMA = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
@@ -58,3 +58,9 @@ def test_rows_that_the_task_cannot_learn_from_are_warned_of_with_the_fitting_tas
     warnings = dataset_warnings(dataset, task)
     assert [warning.fix for warning in warnings] == ([] if fix is None else [{"task": fix}])
     assert all(f"d holds {kind} rows" in warning.message for warning in warnings)
+
+
+def test_a_dataset_that_is_still_imported_is_not_warned_of() -> None:
+    dataset = Dataset(name="d", format="f", rows=0, bytes=0, sha256="", rows_sha256="", created_at=0.0)
+    dataset.status = DatasetStatus.IMPORTING
+    assert dataset_warnings(dataset, "dpo") == []
