@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
-from app.core.artifacts.store import get_artifact
+from app.core.artifacts.store import get_artifact, trained_kind
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
@@ -62,7 +62,7 @@ def _rerun(session: Session, folder: DataFolder, job: Job) -> dict[str, Any] | N
 def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
     return {
         "base_model": _base_model(session, job),
-        "adapter_path": _adapter_path(session, folder, job),
+        "adapter_path": _trained_path(session, folder, get_job(session, job.source_job_id or 0)),
         "adapter_job_id": job.source_job_id,
         "dtype": job.spec["dtype"],
     }
@@ -70,13 +70,24 @@ def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
 
 def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
     return {
-        "base_model": _base_model(session, job),
-        "adapter_path": None if job.spec["base"] else _adapter_path(session, folder, job),
+        **_answering(session, folder, job),
         "task": get_job(session, job.source_job_id or 0).spec["task"],
         "prompt": job.spec["prompt"],
         "max_new_tokens": job.spec["max_new_tokens"],
         "temperature": 0.0,
     }
+
+
+def _answering(session: Session, folder: DataFolder, job: Job) -> dict[str, Any]:
+    """The base model and the adapter beside it; or in the base's place the model that was trained whole."""
+    base = _base_model(session, job)
+    if job.spec["base"]:
+        return {"base_model": base, "adapter_path": None}
+    source = get_job(session, job.source_job_id or 0)
+    trained = _trained_path(session, folder, source)
+    if trained_kind(source) == "model":
+        return {"base_model": {**base, "path": trained}, "adapter_path": None}
+    return {"base_model": base, "adapter_path": trained}
 
 
 def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict[str, Any]:
@@ -132,9 +143,8 @@ def _need(session: Session, table: type[Row], key: int | None) -> Row:
     return row
 
 
-def _adapter_path(session: Session, folder: DataFolder, job: Job) -> str:
-    source = get_job(session, job.source_job_id or 0)
-    artifact = get_artifact(session, source, "adapter")
+def _trained_path(session: Session, folder: DataFolder, source: Job) -> str:
+    artifact = get_artifact(session, source, trained_kind(source))
     return str((folder.job(artifact.job_id) / artifact.path).resolve())
 
 

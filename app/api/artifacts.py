@@ -23,5 +23,5 @@ def list_all(job: JobDep, session: SessionDep) -> list[ArtifactOut]:
 def download(
     job: JobDep, kind: str, session: SessionDep, folder: FolderDep, step: int | None = None
 ) -> StreamingResponse:
-    """The newest artifact of a kind (adapter, checkpoint, merged) as a zip."""
+    """The newest artifact of a kind (adapter, model, checkpoint, merged) as a zip."""
     return zip_response(folder, job, get_artifact(session, job, kind, step))

@@ -127,7 +127,7 @@ class AddHubDatasetIn(BaseModel):
 class CancelIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    save: bool = Field(False, description="Stop early, but save the adapter.")
+    save: bool = Field(False, description="Stop early, but save what was trained.")
 
 
 class CloneIn(BaseModel):
@@ -152,5 +152,5 @@ class GenerateIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     prompt: str
-    base: bool = Field(False, description="Ask the base model, without the adapter.")
+    base: bool = Field(False, description="Ask the base model, as it was before training.")
     max_new_tokens: int = 128

@@ -16,5 +16,5 @@ router = APIRouter(include_in_schema=False)
 def download_artifact(
     job: JobDep, kind: str, session: SessionDep, folder: FolderDep, step: int | None = None
 ) -> Response:
-    """The newest artifact of a kind (adapter, checkpoint, merged), of one step if asked, as a zip."""
+    """The newest artifact of a kind (adapter, model, checkpoint, merged), of one step if asked, as a zip."""
     return zip_response(folder, job, get_artifact(session, job, kind, step))

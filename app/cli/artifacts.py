@@ -28,7 +28,7 @@ def list_all(job: int, *, json: AsJson = False) -> None:
 @app.command("download")
 def download(
     job: int,
-    kind: Annotated[str, typer.Argument(help="adapter, checkpoint or merged")],
+    kind: Annotated[str, typer.Argument(help="adapter, model, checkpoint or merged")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The zip file to write.")],
     step: Annotated[int | None, typer.Option(help="A checkpoint's step.")] = None,
     *,
@@ -83,7 +83,7 @@ def merge(
 def generate(
     job: int,
     prompt: Annotated[str, typer.Option(help="What to ask.")],
-    base: Annotated[bool, typer.Option("--base", help="Ask the base model, without the adapter.")] = False,
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model, as it was before training.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096)] = 128,
     *,
     json: AsJson = False,

@@ -76,7 +76,7 @@ def wait(
 @app.command("cancel")
 def cancel(
     job: int,
-    save: Annotated[bool, typer.Option("--save", help="Save the adapter first.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Save what was trained first.")] = False,
     *,
     json: AsJson = False,
 ) -> None:

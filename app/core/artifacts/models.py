@@ -11,7 +11,7 @@ from app.core.table import Numbered, json_field
 
 
 class Artifact(Numbered, table=True):
-    """A finished folder below its job's folder: an adapter, a checkpoint or a merged model."""
+    """A finished folder below its job's folder: an adapter, a trained model, a checkpoint or a merged model."""
 
     __tablename__ = "artifact"
     __table_args__ = (UniqueConstraint("job_id", "path"), {"sqlite_autoincrement": True})

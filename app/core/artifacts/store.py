@@ -50,8 +50,13 @@ def list_artifacts(session: Session, job: Job) -> Sequence[Artifact]:
     return session.exec(select(Artifact).where(mine).order_by(col(Artifact.id).desc())).all()
 
 
+def trained_kind(job: Job) -> str:
+    """The kind of what a training job saves at its end: an adapter, or a whole model where every weight is trained."""
+    return "model" if job.spec.get("method") == "full" else "adapter"
+
+
 def find_artifact(session: Session, job: Job, kind: str, step: int | None = None) -> Artifact | None:
-    """The newest of a kind (adapter, checkpoint, merged), of one step if asked."""
+    """The newest of a kind (adapter, model, checkpoint, merged), of one step if asked."""
     found = (a for a in list_artifacts(session, job) if a.kind == kind and step in (None, a.step))
     return next(found, None)
 

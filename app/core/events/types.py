@@ -15,5 +15,5 @@ class EventKind(StrEnum):
     GPU = "gpu"  # a reading: {available, reason, devices, host}; of the job that runs then, if any
     LOG = "log"  # {lines: [text, …]}
     SAMPLE = "sample"  # {prompt, text, model: base | tuned}, with `step`
-    ARTIFACT = "artifact"  # {kind, bytes}: an adapter, a checkpoint or a merged model is ready
+    ARTIFACT = "artifact"  # {kind, bytes}: an adapter, a model, a checkpoint or a merged model is ready
     FINISHED = "finished"  # {status, name, kind, error, summary}: nothing follows for this job

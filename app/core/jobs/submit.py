@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlmodel import Session
 
-from app.core.artifacts.store import find_artifact
+from app.core.artifacts.store import find_artifact, trained_kind
 from app.core.datasets.models import Dataset, DatasetStatus, RowKind
 from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
@@ -77,7 +77,7 @@ def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
     """Queue the merge of a training job's adapter into its base model. Raises: InvalidInput, Conflict."""
     if dtype not in MERGE_DTYPES:
         raise InvalidInput(f"{dtype!r} is not one of {', '.join(MERGE_DTYPES)}.", field="dtype")
-    _require_adapter(session, source)
+    _require_trained(session, source, "adapter")
     job = Job(
         name=f"merge {source.name}"[:200],
         kind=JobKind.MERGE,
@@ -97,7 +97,7 @@ def submit_generation(session: Session, source: Job, prompt: str, *, base: bool,
     if not 1 <= max_new_tokens <= 4096:
         raise InvalidInput("max_new_tokens must be between 1 and 4096.", field="max_new_tokens")
     if not base:
-        _require_adapter(session, source)
+        _require_trained(session, source, trained_kind(source))
     job = Job(
         name=f"answer by {source.name}"[:200],
         kind=JobKind.PLAYGROUND,
@@ -110,11 +110,17 @@ def submit_generation(session: Session, source: Job, prompt: str, *, base: bool,
     return enqueue(session, job)
 
 
-def _require_adapter(session: Session, source: Job) -> None:
+def _require_trained(session: Session, source: Job, kind: str) -> None:
+    """Raises: Conflict where the job has saved no adapter, or no model, whichever `kind` is."""
     if source.kind != JobKind.TRAIN:
-        raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job has an adapter.")
-    if find_artifact(session, source, "adapter") is None:
-        raise Conflict(f"Job {source.id} ({source.status}) has no adapter.", advice="Wait until it is completed.")
+        raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job has an {kind}.")
+    if kind != trained_kind(source):
+        raise Conflict(
+            f"Job {source.id} trains every weight: there is no adapter to merge.",
+            advice=f"Download its model, which is whole: loradeck artifacts download {source.id} model -o model.zip",
+        )
+    if find_artifact(session, source, kind) is None:
+        raise Conflict(f"Job {source.id} ({source.status}) has no {kind}.", advice="Wait until it is completed.")
 
 
 def _find_references(
