@@ -136,15 +136,25 @@ def same(left: Any, right: Any) -> bool:
 
 
 def uneven(path: Path) -> Path:
-    rows = [[row[0], {"role": "assistant", "content": "red blue " * (3 * i % 17 + 1)}] for i, row in enumerate(ROWS)]
-    return write_rows(path, rows)
+    """Rows of many lengths."""
+    answers = [[{"role": "assistant", "content": "red blue " * (3 * i % 17 + 1)}] for i in range(len(ROWS))]
+    return write_rows(path, [[row[0], *answer] for row, answer in zip(ROWS, answers, strict=True)])
+
+
+def pairs(path: Path) -> Path:
+    """Preference pairs of many lengths."""
+    rejected = [[{"role": "assistant", "content": "No. " * (3 * i % 7 + 1)}] for i in range(len(ROWS))]
+    lines = [{"prompt": r[:1], "chosen": r[1:], "rejected": no} for r, no in zip(ROWS, rejected, strict=True)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def make_job(folder: Path, model: Path, **spec: Any) -> JobContext:
     """A training job in `folder`; keywords override the spec."""
+    write = pairs if spec.get("task") == "dpo" else uneven
     rows = folder.parent / "rows.jsonl"
     if not rows.exists():
-        uneven(rows)
+        write(rows)
     return make_context(folder, "train", train_payload(model, rows, **{**SPEC, **spec}))
 
 
@@ -153,6 +163,9 @@ RUNS = [
     pytest.param({"padded": True}, 4, 5, id="padded batches"),
     pytest.param({"packing": True, "max_length": 96, "num_train_epochs": 4}, 4, 6, id="packed rows"),
     pytest.param({"method": "full", "learning_rate": 1e-3, "max_steps": 7}, 6, 7, id="full"),
+    pytest.param({"method": "qlora", "optim": "adamw_8bit", "r": 64, "max_steps": 9}, 8, 9, id="QLoRA, 8-bit AdamW"),
+    pytest.param({"task": "dpo", "max_steps": 9}, 8, 9, id="DPO"),
+    pytest.param({"task": "dpo", "init_lora_weights": "olora", "max_steps": 7}, 6, 7, id="DPO, OLoRA"),
     pytest.param({"init_lora_weights": "pissa", "use_rslora": True}, 8, 9, id="PiSSA"),
     pytest.param({"early_stopping_patience": 2, "num_train_epochs": 3, "worse_after": 6}, 10, 11, id="stops early"),
     pytest.param({"use_dora": True, "gradient_accumulation_steps": 3, "max_steps": 7}, 6, 7, id="DoRA, max_steps"),
@@ -174,8 +187,17 @@ def test_interrupted_run_ends_as_the_undisturbed_one(
     second = next_attempt(first)
     rest = run(second)
     assert_same_end((first, second), rest, undisturbed, whole, saved)
+    if "8bit" in spec.get("optim", ""):
+        tensors = (value for state in whole.optimizer["state"].values() for value in flat(state))
+        assert any(tensor.dtype == torch.uint8 for tensor in tensors), "the optimizer held nothing in 8 bits"
     if spec.get("early_stopping_patience"):
         assert (whole.summary["steps"], whole.summary["saved_step"], whole.summary["stopped_early"]) == (12, 6, True)
+
+
+def flat(state: dict[str, Any]) -> list[torch.Tensor]:
+    """All tensors of an optimizer's state, however deep."""
+    nested = (flat(value) if isinstance(value, dict) else [value] for value in state.values())
+    return [value for values in nested for value in values if isinstance(value, torch.Tensor)]
 
 
 def spoil_evals(after: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +231,7 @@ def assert_same_end(
 
 def told(summary: dict[str, Any]) -> dict[str, Any]:
     """A summary without what differs between attempts and from one moment to the next."""
-    passing = {"train_seconds", "tokens_per_second", "resumed_from_step", "attempts", "adapter_bytes"}
+    passing = {"train_seconds", "tokens_per_second", "resumed_from_step", "attempts", "adapter_bytes", "model_bytes"}
     return {name: value for name, value in summary.items() if name not in passing}
 
 
