@@ -69,9 +69,10 @@ def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
 
 
 def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    trained = get_job(session, job.source_job_id or 0).spec
     return {
         **_answering(session, folder, job),
-        "task": get_job(session, job.source_job_id or 0).spec["task"],
+        "spec": trained,
         "prompt": job.spec["prompt"],
         "max_new_tokens": job.spec["max_new_tokens"],
         "temperature": 0.0,

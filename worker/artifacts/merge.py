@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from worker.context import JobContext
 from worker.inference.generate import stop_token_ids
 from worker.training.adapters import load_adapter
 from worker.training.model import Hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.quantization import Quantization, copy_dequantized, find_quantization
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +35,17 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     """Write the job's `merged` folder; returns {bytes, dtype, certificate}.
 
     Payload: base_model {name, path}, adapter_path, adapter_job_id, dtype (bf16, fp16 or fp32). Base and adapter are
-    added in fp32 on the CPU and rounded once. Raises: MergeError, ModelLoadError, DiskFull, JobCancelled.
+    added in fp32 on the CPU and rounded once. The base is the one that was trained on: of a QLoRA adapter its quantised
+    weights, dequantised. Raises: MergeError, ModelLoadError, DiskFull, JobCancelled.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     base, adapter = context.payload["base_model"], Path(context.payload["adapter_path"])
     dtype, stages = _DTYPES[context.payload["dtype"]], Stages(context, _STAGES)
     stages.enter("load")
     set_threads()
-    check_adapter(adapter, base["name"])
+    trained = TrainedBase.of(check_adapter(adapter, base["name"]))
     tokenizer = load_tokenizer(adapter)
-    model, effect = load_tuned(base["path"], adapter, tokenizer)
+    model, effect = load_tuned(base["path"], adapter, tokenizer, trained)
     meta = {"kind": "merged", "base_model": base["name"], "adapter_job_id": context.payload["adapter_job_id"]}
     target, needed = context.folder / "merged", _weights_bytes(model, dtype) + _FILES_BYTES
     with publish_artifact(target, meta, needed) as folder:
@@ -51,7 +55,7 @@ def run_merge(context: JobContext) -> dict[str, Any]:
         save_model(model, tokenizer, folder, dtype)
         del model
         stages.enter("verify")
-        meta["certificate"] = certify(reference, rounded, folder, dtype, effect)
+        meta["certificate"] = {**certify(reference, rounded, folder, dtype, effect), "base": trained.name}
         logger.info("verified: %s", meta["certificate"])
         if meta["certificate"]["warning"]:
             logger.warning("%s", meta["certificate"]["warning"])
@@ -61,18 +65,40 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     return {"bytes": folder_bytes(target), "dtype": context.payload["dtype"], "certificate": meta["certificate"]}
 
 
-def load_tuned(base: str, adapter: Path, tokenizer: Any) -> tuple[Any, float]:
+@dataclass(frozen=True, slots=True)
+class TrainedBase:
+    """How the base model was held while the adapter learned to add to it."""
+
+    quantization: Quantization | None
+    dtype: torch.dtype  # of what was not quantised, and of what was while it was computed with
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any]) -> TrainedBase:
+        """From the `meta.json` of an adapter."""
+        dtype: torch.dtype = getattr(torch, meta["base_model"].get("dtype", "float32"))
+        return cls(find_quantization(meta["spec"]), dtype)
+
+    @property
+    def name(self) -> str:
+        """As the certificate says it."""
+        return f"dequantised {self.quantization.name}" if self.quantization else "as registered"
+
+
+def load_tuned(base: str, adapter: Path, tokenizer: Any, trained: TrainedBase) -> tuple[Any, float]:
     """Base and adapter in fp32, and the relative logit difference that the adapter makes. Raises: ModelLoadError."""
     model: Any = load_base_model(base, _CPU).eval()
+    if trained.quantization is not None:
+        copy_dequantized(load_base_model(base, Hardware(_CPU.device, trained.dtype), trained.quantization), model)
     untuned = measure_reference(model, tokenizer)
     model = load_adapter(model, adapter).eval()
     return model, compare(untuned, measure_again(untuned, model)).relative_difference
 
 
-def check_adapter(adapter: Path, base_model_name: str) -> None:
-    """Every file as it was saved, and made for this base model. Raises: MergeError."""
+def check_adapter(adapter: Path, base_model_name: str) -> dict[str, Any]:
+    """Every file as it was saved, and made for this base model; returns its `meta.json`. Raises: MergeError."""
     try:
-        files = json.loads((adapter / META).read_text(encoding="utf-8"))["files"]
+        meta: dict[str, Any] = json.loads((adapter / META).read_text(encoding="utf-8"))
+        files = meta["files"]
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError) as error:
         raise MergeError(
@@ -85,6 +111,7 @@ def check_adapter(adapter: Path, base_model_name: str) -> None:
             raise MergeError(message, advice="Use an earlier checkpoint, or run the training job again.")
     if config["base_model_name_or_path"] != base_model_name:
         raise MergeError(f"The adapter was trained on {config['base_model_name_or_path']}, not on {base_model_name}.")
+    return meta
 
 
 def merge(model: Any, tokenizer: Any, dtype: torch.dtype) -> tuple[Any, Reference, Reference]:

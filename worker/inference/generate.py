@@ -21,6 +21,7 @@ from worker.training.data import (
     special_ids,
 )
 from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.quantization import Quantization, find_quantization
 from worker.training.reading import Messages
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ class Sampling:
 
 
 def run_generate(context: JobContext) -> dict[str, Any]:
-    """Answer the payload's prompt, or go on with it where its `task` is text: {text, tokens, stop_reason}.
+    """Answer the payload's prompt, or go on with it where its spec's `task` is text: {text, tokens, stop_reason}.
 
-    Payload: base_model {path}, adapter_path (or null), prompt or messages, max_new_tokens, temperature and, if the
-    answer must come out the same again, seed. A stop request ends the answer where it is.
+    Payload: base_model {path}, adapter_path (or null), spec (of the training: a base that was trained quantised answers
+    quantised, with its adapter or without), prompt or messages, max_new_tokens, temperature and, if the answer must
+    come out the same again, seed. A stop request ends the answer where it is.
     Raises: InvalidInput, ModelLoadError.
     """
     payload = context.payload
@@ -66,21 +68,22 @@ def run_generate(context: JobContext) -> dict[str, Any]:
     context.spool.phase("load")
     set_threads()
     tokenizer = load_tokenizer(payload["base_model"]["path"])
-    model = load_model(payload["base_model"]["path"], payload.get("adapter_path"))
+    spec = payload.get("spec", {})
+    model = load_model(payload["base_model"]["path"], payload.get("adapter_path"), find_quantization(spec))
     context.spool.phase("generate")
 
     def on_token(tokens: int) -> bool:
         context.spool.progress(tokens, sampling.max_new_tokens)
         return context.stop_request is not None
 
-    if payload.get("task") == "text":
+    if spec.get("task") == "text":
         return asdict(continue_text(model, tokenizer, messages[-1]["content"], sampling, on_token))
     return asdict(generate(model, tokenizer, messages, sampling, on_token))
 
 
-def load_model(base_path: str, adapter_path: str | None) -> Any:
+def load_model(base_path: str, adapter_path: str | None, quantization: Quantization | None = None) -> Any:
     """The base model, with the adapter if one is given, ready to generate. Raises: ModelLoadError."""
-    model = load_base_model(base_path, choose_hardware("auto"))
+    model = load_base_model(base_path, choose_hardware("auto"), quantization)
     if adapter_path is not None:
         model = load_adapter(model, adapter_path)
     model.config.use_cache = True

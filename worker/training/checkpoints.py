@@ -22,7 +22,7 @@ class Saver:
     job_folder: Path
     tokenizer: Any
     spec: TrainingSpec
-    base_model: dict[str, Any]  # name and architecture
+    base_model: dict[str, Any]  # name, architecture, and the dtype that it was trained in
     output: Output
 
     def drop_later_checkpoints(self, step: int) -> None:

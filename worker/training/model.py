@@ -82,14 +82,14 @@ def load_base_model(path: str | Path, hardware: Hardware, quantization: Quantiza
     the norms compute in fp32 anyway and the loss is fp32; the rest of what it does, peft and the Trainer do themselves.
     """
     placed: dict[str, Any] = {"dtype": hardware.dtype}
-    if quantization is not None:
-        config = quantization.to_config(hardware.dtype)
-        placed |= {"quantization_config": config, "device_map": {"": str(hardware.device)}}
     try:
+        if quantization is not None:
+            config = quantization.to_config(hardware.dtype)
+            placed |= {"quantization_config": config, "device_map": {"": str(hardware.device)}}
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False, use_safetensors=True, **placed
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise _load_error("model", path, error) from error

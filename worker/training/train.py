@@ -80,7 +80,7 @@ def _train(
     context: JobContext, spec: TrainingSpec, hardware: Hardware, model: Any, tokenizer: Any, rows: EncodedRows
 ) -> dict[str, Any]:
     base = context.payload["base_model"]
-    known = {k: base.get(k) for k in ("name", "architecture")}
+    known = {k: base.get(k) for k in ("name", "architecture")} | {"dtype": hardware.dtype_name}
     full = spec.method == "full"
     output = ModelOutput(context, model, tokenizer, spec) if full else AdapterOutput(model, spec, base["name"])
     saver = Saver(context.spool, context.folder, tokenizer, spec, known, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,10 +22,11 @@ class Trained:
     adapter: Path
 
 
-def _train(folder: Path, *, tied: bool) -> Trained:
+def _train(folder: Path, *, tied: bool, **spec: Any) -> Trained:
     torch.set_num_threads(1)
     model = save_tiny_model(folder / "model", tied=tied)
-    payload = train_payload(model, write_rows(folder / "rows.jsonl"), max_steps=30, r=16, learning_rate=2e-2)
+    values = {"max_steps": 30, "r": 16, "learning_rate": 2e-2, **spec}
+    payload = train_payload(model, write_rows(folder / "rows.jsonl"), **values)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
         run_training(make_context(folder / "job", "train", payload))
@@ -41,3 +43,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def trained_untied(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """With a head of its own."""
     return _train(tmp_path_factory.mktemp("untied"), tied=False)
+
+
+@pytest.fixture(scope="session", params=[{}, {"load_in_8bit": True}], ids=["nf4", "int8"])
+def trained_quantised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """On a base held in 4 or in 8 bits."""
+    return _train(tmp_path_factory.mktemp("quantised"), tied=True, method="qlora", eval_fraction=0, **request.param)

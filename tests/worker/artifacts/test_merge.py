@@ -22,6 +22,8 @@ from worker.artifacts import merge as subject
 from worker.artifacts.merge import mend_generation_config, run_merge
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
+from worker.inference.generate import load_model
+from worker.training.quantization import find_quantization
 
 pytestmark = [
     pytest.mark.model,
@@ -67,6 +69,23 @@ def test_logits_equal_base_and_adapter_within_rounding(dtype: str, bits: int, tr
     error = (expected - merged).abs().max()
     assert error <= 8 * 2.0**-bits * expected.abs().max()
     assert error < effect / 10, "the adapter's own effect must stand out from the rounding"
+
+
+def test_qlora_is_merged_into_the_base_that_it_was_trained_on(trained_quantised: Trained, tmp_path: Path) -> None:
+    """The quantised weights, dequantised: the original ones with the same adapter are another model."""
+    context = merge_job(trained_quantised, tmp_path, "fp32")
+    certificate = run_merge(context)["certificate"]
+    spec = json.loads((trained_quantised.adapter / "meta.json").read_text())["spec"]
+    as_trained = load_model(str(trained_quantised.model), str(trained_quantised.adapter), find_quantization(spec))
+    with torch.inference_mode():
+        expected = as_trained(input_ids=IDS).logits
+    difference = (merged_logits(context.folder / "merged") - expected).abs()
+    kind = "int8" if spec["load_in_8bit"] else "nf4"
+    assert certificate["base"] == f"dequantised {kind}"
+    assert difference.max() < (0.05 if kind == "int8" else 1e-4) * expected.abs().max()
+    assert (tuned_logits(trained_quantised) - expected).abs().mean() > 1.3 * difference.mean()
+    config = json.loads((context.folder / "merged" / "config.json").read_text())
+    assert "quantization_config" not in config
 
 
 def test_weights_are_added_in_fp32_and_rounded_once(trained: Trained, tmp_path: Path) -> None:
@@ -158,7 +177,7 @@ def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> No
     assert 0 < certificate["mean_logit_difference"] < certificate["max_logit_difference"] < 0.05
     assert (certificate["vocabulary_size"], certificate["compared_tokens"] > 24) == (351, True)
     assert certificate["adapter_effect"] > 10 * certificate["relative_difference"]
-    assert certificate["warning"] is None
+    assert (certificate["warning"], certificate["base"]) == (None, "as registered")
 
 
 def test_rounding_that_swallows_a_small_update_is_warned_of(trained: Trained, tmp_path: Path) -> None:
