@@ -44,11 +44,7 @@ def read_parquet(path: Path, skip: int = 0) -> Iterator[tuple[int, dict[str, Any
     except duckdb.OutOfMemoryException as error:
         message = f"Its rows from {number + 1} on take more than {_CONFIG['memory_limit']} to decode."
         raise DatasetFormatError(f"{message} Write the file with smaller row groups.", field="file") from error
-    except UnicodeDecodeError as error:
-        last = number + _BATCH_ROWS
-        message = f"A text in rows {number + 1} to {last} is not UTF-8."
-        raise DatasetFormatError(message, field="file") from error
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:  # the latter for a field's name
         why = str(error).partition("\n")[0].replace(str(path), path.name)
         raise DatasetFormatError(f"The Parquet file is damaged behind row {number}: {why}", field="file") from error
 

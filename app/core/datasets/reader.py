@@ -106,8 +106,6 @@ def _parse_line(line: str, line_number: int) -> Row | RowFault:
 
 
 def _as_parquet_row(row: Row) -> Row | RowFault:
-    if _is_deeper_than(row, MAX_DEPTH):
-        return RowFault("", _DEEP)
     if _text_characters(row) > MAX_ROW_CHARACTERS:
         return RowFault("", f"is longer than {MAX_ROW_CHARACTERS:,} characters")
     return _as_row(plain(row))

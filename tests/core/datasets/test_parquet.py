@@ -181,8 +181,19 @@ def test_a_file_that_was_cut_or_changed_is_refused_and_nothing_worse(path: Path)
     assert "refused" in outcomes
 
 
-def test_a_text_that_is_not_utf_8_is_refused(path: Path) -> None:
-    content = write_parquet(path, [{"text": "snow ☃"}]).read_bytes()
-    path.write_bytes(content.replace("☃".encode(), b"\xff\xff\xff"))
-    with pytest.raises(DatasetFormatError, match=r"(A text in rows 1 to 64 is not UTF-8|damaged behind row 0)"):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"a text", b"a\xcftext", "is not valid UTF8!"),
+        (b"column", b"co\xcfumn", "Invalid unicode"),
+        (b"inner", b"in\xcfer", "can't decode byte 0xcf"),
+    ],
+)
+def test_what_is_not_utf_8_is_refused(path: Path, old: bytes, new: bytes, message: str) -> None:
+    query = "SELECT 'a text' AS column, [{'inner': 1}] AS x"
+    run_sql(f"COPY ({query}) TO '{path}' (FORMAT parquet, COMPRESSION uncompressed)")
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(DatasetFormatError) as caught:
         list(read_rows(path))
+    assert "The Parquet file is damaged behind row 0" in caught.value.message
+    assert message in caught.value.message
