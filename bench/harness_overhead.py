@@ -107,8 +107,11 @@ def run_harness(model_path: str, rows_path: Path, spec: TrainingSpec, folder: Pa
         "spec": spec.model_dump(mode="json"),
         "base_model": {"name": "bench", "path": model_path, "architecture": None},
         "dataset": {
-            **{"name": "bench", "path": str(rows_path), "tokens": str(folder / "tokens")},
-            **{"format": "messages", "sha256": None},
+            "name": "bench",
+            "path": str(rows_path),
+            "tokens": str(folder / "tokens"),
+            "format": "messages",
+            "sha256": None,
         },
     }
     spool = folder / "spool.jsonl"

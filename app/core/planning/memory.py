@@ -15,6 +15,8 @@ from app.core.planning.architecture import Architecture, Linear
 # Source: Dettmers et al., 2023, section 3.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 _LOGIT_BYTES = 14  # bfloat16 logits, their float32 copy, log-probabilities and gradient
+_TILE_LOGITS = 1 << 23
+_TILE_LOGIT_BYTES = 6  # bfloat16 and float32 side by side
 _ATTENTION_INPUTS = {"q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn"}
 _MLP_INPUTS = {"gate_proj", "up_proj", "gate_up_proj", "c_fc"}
 
@@ -24,6 +26,7 @@ class Loss(StrEnum):
 
     WHOLE = "whole"  # of every position, at once
     TILED = "tiled"  # of labelled positions, in tiles of 4,096 positions by 32,768 words
+    CHUNKED = "chunked"  # of labelled positions, in tiles of 2^23 logits: the engine's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class LoraStep:
     checkpointing: bool
     quantised: bool
     loss: Loss
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether the adapter is in float32, computed with in bfloat16 under autocast."""
+        return self.parameter_bytes == 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ def _activations(architecture: Architecture, batch: Batch, step: LoraStep) -> tu
     working = _working(architecture, batch, step)
     if step.checkpointing:
         return 2.0 * architecture.hidden * architecture.layers * batch.tokens, layer, working
-    casts = 0 if step.quantised else 2 * step.parameters  # the adapter in bfloat16, which autocast keeps
+    casts = 2 * step.parameters if step.in_float32 else 0  # the adapter in bfloat16, which autocast keeps
     return architecture.layers * layer + casts, layer, working
 
 
@@ -126,7 +134,7 @@ def _adapter_inputs(architecture: Architecture, step: LoraStep) -> int:
     A quantised model's adapters, themselves in bfloat16 and without dropout, share the input with their neighbours.
     """
     inner = 2 * step.rank * len(step.targets)
-    if step.dropout or not step.quantised or step.parameter_bytes == 4:
+    if step.dropout or step.in_float32:
         return inner + sum((2 + step.dropout) * linear.inputs for linear in step.targets)
     names = {linear.name for linear in step.targets}
     shared = sum(2 * architecture.hidden for group in (_ATTENTION_INPUTS, _MLP_INPUTS) if names & group)
@@ -138,7 +146,8 @@ def _working(architecture: Architecture, batch: Batch, step: LoraStep) -> float:
     hidden, inner = architecture.hidden, architecture.intermediate
     if step.quantised:
         largest = max(linear.weights for linear in architecture.linears)
-        return batch.tokens * (4 * inner + 2 * hidden) + 2 * largest
+        per_hidden = 8 if step.in_float32 else 2
+        return batch.tokens * (4 * inner + per_hidden * hidden) + 2 * largest
     down = any(linear.inputs == inner for linear in step.targets)
     per_inner = 5 + down * (2 + 4 * step.dropout)  # down's adapter computes in float32, its dropout once more
     return batch.tokens * (per_inner * inner + 6 * hidden)
@@ -147,5 +156,8 @@ def _working(architecture: Architecture, batch: Batch, step: LoraStep) -> float:
 def _logits(architecture: Architecture, batch: Batch, loss: Loss) -> int:
     if loss is Loss.WHOLE:
         return _LOGIT_BYTES * batch.tokens * architecture.vocabulary
+    if loss is Loss.CHUNKED:
+        tile = min(batch.labelled * architecture.vocabulary, _TILE_LOGITS)
+        return 4 * architecture.hidden * (batch.labelled + batch.tokens) + _TILE_LOGIT_BYTES * tile
     tile = min(batch.labelled, 4096) * min(architecture.vocabulary, 32768)
     return architecture.hidden * (6 * batch.labelled + 4 * batch.tokens) + 2 * tile

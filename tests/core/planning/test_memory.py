@@ -13,6 +13,7 @@ from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import read_architecture
 from app.core.planning.memory import Batch, LoraStep, Loss, peak_of_lora
 from app.core.planning.trainable import count_trainable, targeted
+from tests.core.planning.conftest import published
 
 SIMULATED = json.loads((Path(__file__).parents[2] / "fixtures" / "vram_points.json").read_text(encoding="utf-8"))
 ADAM_BYTES = {"lora": 8, "qlora": 4}  # two moments of the adapter's own type: float32, or bfloat16 under QLoRA
@@ -55,3 +56,18 @@ def test_no_kind_of_step_is_always_predicted_too_low_or_too_high(method: str, ch
     errors = [error for error, kind in zip(_errors(), kinds, strict=True) if kind == (method, checkpointing)]
     assert len(errors) >= 8
     assert abs(statistics.mean(errors)) <= 0.006
+
+
+@pytest.mark.model
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("method", "checkpointing"), [("lora", True), ("lora", False), ("qlora", True)])
+def test_the_engine_itself_takes_what_is_predicted(method: str, checkpointing: bool) -> None:
+    """The step's own code on fake tensors: should it come to hold more, the plan must follow."""
+    from bench.vram_simulation import predict, simulate
+
+    spec = TrainingSpec(
+        base_model="m", dataset="d", method=method, optim="adamw_torch", max_length=256,
+        per_device_train_batch_size=2, gradient_checkpointing=checkpointing,
+    )  # fmt: skip
+    config = published("llama-3.2-1b")
+    assert predict(config, spec, labelled=200) == pytest.approx(simulate(config, spec, labelled=200), rel=0.02)
