@@ -33,7 +33,7 @@ from app.jobs.forms import (
     read_form,
     start_from_preset,
 )
-from app.jobs.notes import describe_dataset, describe_targets, label_dataset
+from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
 from app.web.dependencies import DatabaseDep, SessionDep
 from app.web.templating import redirect, render, render_region
 
@@ -106,5 +106,6 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
         "models": models,
         "datasets": datasets,
         "targets": describe_targets(session, model, chosen.get("target_modules", "")),
+        "limits": describe_limits(session, chosen),
         "dataset_notes": describe_dataset(session, dataset, chosen["task"]),
     }

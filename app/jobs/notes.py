@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session
 
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import find_dataset
 from app.core.jobs.advice import SpecWarning, dataset_warnings, target_warnings
+from app.core.jobs.capabilities import capability_faults
+from app.core.jobs.queries import find_capabilities
+from app.core.jobs.spec import TrainingSpec
 from app.core.models.registry import find_model
 from app.jobs.fields import parse
+
+_WITHOUT_BITSANDBYTES = {
+    "method": {"method": "lora"},
+    "load_in_8bit": {"method": "lora"},
+    "optim": {"optim": "adamw_torch"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,21 @@ def describe_dataset(session: Session, name: str, task: str) -> list[SpecWarning
     """Nothing for a dataset that there is not: that is a fault, and is said when the form is posted."""
     dataset = find_dataset(session, name) if name else None
     return dataset_warnings(dataset, task) if dataset is not None else []
+
+
+def describe_limits(session: Session, chosen: Mapping[str, str]) -> dict[str, list[SpecWarning]]:
+    """By field: what of the choice the worker's machine cannot run. `chosen` are the values of the fields shown."""
+    quantised: dict[str, Any] = {
+        "method": chosen["method"],
+        "load_in_8bit": chosen.get("load_in_8bit") == "true",
+        "optim": chosen["optim"],
+    }
+    spec = TrainingSpec.model_construct(**quantised)
+    faults = capability_faults(spec, find_capabilities(session))
+    return {
+        fault.field: [SpecWarning("cannot_run", fault.field, f"{fault.message}.", _WITHOUT_BITSANDBYTES[fault.field])]
+        for fault in faults
+    }
 
 
 def label_dataset(dataset: Dataset) -> str:

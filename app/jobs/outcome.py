@@ -52,7 +52,7 @@ def _tokens(summary: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _rows(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Fact]:
-    what = "pairs" if spec.get("task") == "dpo" else "sequences"
+    what = f"{summary.get('row_unit', 'sequence')}s"
     for key, label in (("rows_train", f"{what} trained on"), ("rows_eval", f"{what} held out")):
         if key in summary:
             yield Fact(label, format_number(summary[key]))
@@ -74,8 +74,9 @@ def _model(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Fact
     if trainable and everything:
         share = f"{trainable / everything:.2%} of {format_number(everything)}"
         yield Fact("trained parameters", format_number(trainable), share)
-    if summary.get("adapter_bytes"):
-        yield Fact("adapter", format_bytes(summary["adapter_bytes"]))
+    for kind in ("adapter", "model"):
+        if summary.get(f"{kind}_bytes"):
+            yield Fact(kind, format_bytes(summary[f"{kind}_bytes"]))
     if "optim" in summary and summary["optim"] != spec.get("optim"):
         yield Fact("optimizer", summary["optim"], f"instead of {spec['optim']}, which this device cannot run")
     if summary.get("quantization"):

@@ -86,4 +86,8 @@ def test_the_best_eval_loss_is_the_trained_models_and_says_whether_it_was_saved(
 
 
 def test_of_preference_data_pairs_are_counted() -> None:
-    assert _facts({"rows_train": 7}, task="dpo") == {"pairs trained on": ("7", "")}
+    assert _facts({"rows_train": 7, "row_unit": "pair"}, task="dpo") == {"pairs trained on": ("7", "")}
+
+
+def test_of_a_whole_model_its_own_size_is_said() -> None:
+    assert _facts({"model_bytes": 3 * 2**30}, method="full") == {"model": ("3.0 GiB", "")}

@@ -17,7 +17,7 @@ from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
-from app.core.jobs.models import Job
+from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import submit_generation, submit_merge
@@ -550,3 +550,23 @@ def test_without_a_receipt_nothing_is_run_again(client: TestClient, database: Da
     assert response.status_code == 409
     assert "left no receipt" in response.text
     assert count_jobs(database) == 1
+
+
+def test_what_the_workers_machine_cannot_run_is_told_beside_the_field(client: TestClient, database: Database) -> None:
+    assert "note-warning" not in client.get("/jobs/new?method=qlora").text
+    cannot = dict.fromkeys(("4bit", "8bit", "adamw_8bit"), "bitsandbytes is not installed")
+    facts = {"pid": 1, "pid_started_at": 0.0, "boot_id": "b", "version": "0", "started_at": 0.0, "heartbeat_at": 0.0}
+    with database.write() as session:
+        session.add(WorkerState(**facts, capabilities={"cuda": None, "cannot": cannot}))
+    page = unescape(client.get("/jobs/new?method=qlora").text)
+    told = re.findall(r"⚠ (.*)\n.*data-fill=\"#field-(\w+)\" data-value=\"(\w+)\"", page)
+    reason = "cannot run on the worker's machine: bitsandbytes is not installed."
+    assert told == [(f"qlora {reason}", "method", "lora"), (f"paged_adamw_8bit {reason}", "optim", "adamw_torch")]
+    assert "note-warning" not in client.get("/jobs/new").text
+
+
+def test_an_empty_answer_is_said_to_be_one(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    job = make_job()
+    with database.write() as session:
+        log.append(session, EventKind.SAMPLE, {"prompt": "p", "text": "", "model": "base"}, job_id=job.id, step=0)
+    assert "(an empty answer)" in client.get(f"/jobs/{job.id}/samples").text
