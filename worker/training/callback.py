@@ -122,6 +122,8 @@ class SpoolCallback(TrainerCallback):
         self._mark = now
         rate = (now.tokens - mark.tokens) / max(now.seconds - mark.seconds, 1e-9)
         self.totals.train_loss, self.totals.tokens, self.totals.train_seconds = logs["loss"], now.tokens, now.seconds
+        beside = self._required.take_metrics()
+        self.totals.beside.update(beside)
         self.context.spool.metrics(
             state.global_step,
             {
@@ -131,6 +133,7 @@ class SpoolCallback(TrainerCallback):
                 "tokens": now.tokens,
                 "tokens_per_second": rate,
                 "epoch": logs["epoch"],
+                **beside,
             },
         )
         logger.info(
@@ -151,8 +154,11 @@ class SpoolCallback(TrainerCallback):
         if not self._eval_due(state):
             return False
         self._measure_base()  # late, so that it does not delay the first step; the base does not change
-        loss = self.totals.eval_loss = self._evaluate(state.global_step, base=False)
-        better = self.best.take(state.global_step, loss)
+        values = self._evaluate(state.global_step, base=False)
+        self.totals.eval_loss = values.pop("eval_loss")
+        better = self.best.take(state.global_step, self.totals.eval_loss)
+        if better or self.best.patience is None:  # with a patience the best weights are those that are saved
+            self.totals.beside.update(values)
         if self.best.stopped and state.global_step < state.max_steps:
             control.should_training_stop = True
             logger.info(
@@ -170,15 +176,15 @@ class SpoolCallback(TrainerCallback):
         self._base_measured = True
         self._evaluate(0, base=not as_it_starts)
 
-    def _evaluate(self, step: int, *, base: bool) -> float:
+    def _evaluate(self, step: int, *, base: bool) -> dict[str, float]:
         evaluate = self._required.evaluate
         if evaluate is None:
             raise RuntimeError("an eval is due only where there are eval rows")
         self.context.spool.phase("eval")
-        loss = evaluate(base)
-        self.context.spool.metrics(step, {"eval_loss": loss})
-        logger.info("step %d  eval loss %.4f", step, loss)
-        return loss
+        values = evaluate(base)
+        self.context.spool.metrics(step, values)
+        logger.info("step %d  eval loss %.4f", step, values["eval_loss"])
+        return values
 
     def _save_if_due(self, state: TrainerState, control: TrainerControl, *, better: bool) -> None:
         due = self._save_due(state) or (better and state.global_step < state.max_steps)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Duties:
-    """What the callback calls. `evaluate` measures the eval loss, of the base model where told; None without rows.
+    """What the callback calls. `evaluate` measures `eval_loss` and what the task has beside it, of the base model where
+    told; None without rows. `take_metrics` gives what the steps since the last time came to beside their loss.
 
     `save_checkpoint` takes the step, and the step of the best checkpoint, which outlives its turn. What a run needs
     to go on is saved with it.
@@ -16,7 +17,8 @@ class Duties:
 
     tokens_seen: Callable[[], int]
     save_checkpoint: Callable[[int, int | None], None]
-    evaluate: Callable[[bool], float] | None
+    evaluate: Callable[[bool], dict[str, float]] | None
+    take_metrics: Callable[[], dict[str, float]] = dict
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class RunTotals:
     eval_loss: float | None = None
     tokens: int = 0
     train_seconds: float = 0.0
+    beside: dict[str, float] = field(default_factory=dict)  # the newest of what a task measures beside the loss
 
 
 @dataclass(slots=True)

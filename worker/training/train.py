@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,7 @@ from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
 from worker.training.data import ensure_chat_template
 from worker.training.duties import Duties
-from worker.training.encoded import Sequences
 from worker.training.full import ModelOutput, load_whole_model
-from worker.training.losses import mean_loss
 from worker.training.model import (
     Hardware,
     choose_hardware,
@@ -33,13 +32,15 @@ from worker.training.model import (
 )
 from worker.training.outputs import AdapterOutput
 from worker.training.packing import Packs, arrange_rows
+from worker.training.pairs import Pairs
+from worker.training.preference import PreferenceTrainer
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
 from worker.training.rerun import check_rerun
 from worker.training.resume import SavedState, StateStore, describe_origin
-from worker.training.rows import EncodedRows, load_rows
+from worker.training.rows import EncodedRows, Examples, load_rows
 from worker.training.samples import Prompt, choose_prompts, write_samples
-from worker.training.trainer import AnswerTrainer, choose_optim, make_arguments
+from worker.training.trainer import AnswerTrainer, Values, choose_optim, make_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -87,19 +88,24 @@ def _train(
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
     examples, collate = arrange_rows(model, rows.train, spec, pad)
-    trainer = AnswerTrainer(model, make_arguments(spec, hardware, context.folder), examples, collate, callback)
+    trainer = _make_trainer(spec, model, make_arguments(spec, hardware, context.folder), examples, collate, callback)
     origin = describe_origin(context.payload, trainer.row_lengths, initial_lora(model, spec))
     states = StateStore(context.folder, origin, hardware.device.type)
     callback.duties = Duties(
         tokens_seen=lambda: trainer.tokens_seen,
         save_checkpoint=partial(_save, saver, states, trainer, callback),
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
+        take_metrics=trainer.take_metrics,
     )
     begun = _go_on(context, trainer, callback, saver, states)
     prompts, still_base = _prompts(context, rows, tokenizer, spec), base_stays(spec)
     if not still_base and not begun:
         context.spool.phase("sample")
         write_samples(context, model, tokenizer, prompts, 0, ["base"])
+    if isinstance(trainer, PreferenceTrainer) and not still_base:
+        context.spool.phase("reference")
+        batches = chain(*(_batches(context, each, trainer) for each in (rows.train, rows.evaluation)))
+        trainer.keep_start(batches, len(rows.train) + len(rows.evaluation))
     trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
     last_step = trainer.state.global_step
     step = states.take_best(model, callback.best, last_step)
@@ -140,14 +146,18 @@ def _save(
     states.save(trainer, callback.progress, best_step)
 
 
-def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: Sequences, base: bool) -> float:
-    """Mean loss over the eval rows, of the base model (the adapter switched off) or as trained so far."""
-    batches = _eval_batches(context, rows, trainer)
+def _make_trainer(spec: TrainingSpec, *arguments: Any) -> AnswerTrainer:
+    return PreferenceTrainer(spec.beta, *arguments) if spec.task == "dpo" else AnswerTrainer(*arguments)
+
+
+def _evaluate(context: JobContext, model: Any, trainer: AnswerTrainer, rows: Examples, base: bool) -> Values:
+    """What the eval rows come to, of the base model (the adapter switched off) or as trained so far."""
     with model.disable_adapter() if base else nullcontext():
-        return mean_loss(model, batches, trainer.scoring)
+        return trainer.measure(_batches(context, rows, trainer))
 
 
-def _eval_batches(context: JobContext, rows: Sequences, trainer: AnswerTrainer) -> Iterator[dict[str, Any]]:
+def _batches(context: JobContext, rows: Examples, trainer: AnswerTrainer) -> Iterator[dict[str, Any]]:
+    """All rows, those of like length together."""
     ordered, batch_size = rows.by_length(), trainer.args.per_device_train_batch_size
     for start in range(0, len(ordered), batch_size):
         check_cancelled(context)
@@ -172,6 +182,7 @@ def _summary(
         "trainable_parameters": trainable,
         "all_parameters": everything,
         "trained_tokens_per_epoch": rows.train.trained_tokens,
+        "row_unit": "pair" if isinstance(rows.train, Pairs) else "sequence",
         "rows_train": len(rows.train),
         "rows_eval": len(rows.evaluation),
         "rows_dropped": rows.counts.dropped,
@@ -179,5 +190,6 @@ def _summary(
         "rows_split": rows.counts.split,
         "device": str(hardware.device),
         "dtype": hardware.dtype_name,
+        **totals.beside,
         **extra,
     }

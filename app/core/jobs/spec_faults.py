@@ -56,16 +56,8 @@ def combination_faults(spec: TrainingSpec) -> list[Fault]:
             "only plain text (`task: text`) can be split; use truncate or drop",
         ),
         *((True, name, "belongs to LoRA; `method: full` trains every weight") for name in lora_only),
-        *_not_built(spec),
     ]
     return [Fault(field, message) for wrong, field, message in checks if wrong]
-
-
-def _not_built(spec: TrainingSpec) -> list[tuple[bool, str, str]]:
-    """What this version refuses, since it cannot run it yet."""
-    return [
-        (spec.task == "dpo", "task", "dpo is not available in this version"),
-    ]
 
 
 def describe_fault(detail: Any, known: Iterable[str]) -> Fault:
