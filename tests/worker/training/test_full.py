@@ -15,11 +15,20 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.errors import JobCancelled, JobError
-from tests.worker.tiny import make_context, read_records, save_tiny_model, train_payload, write_rows
+from tests.worker.tiny import (
+    make_context,
+    make_model,
+    make_tokenizer,
+    read_records,
+    save_tiny_model,
+    train_payload,
+    write_rows,
+)
 from worker.artifacts.folders import DiskFull
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.training import full
+from worker.training.losses import Scoring, answer_loss
 from worker.training.train import run_training
 
 pytestmark = [
@@ -139,6 +148,21 @@ def test_training_that_rounding_would_swallow_is_saved_in_fp32(
     assert not torch.equal(logits_of(context.folder / "model"), logits_of(tmp_path / "base"))
 
 
+def test_arithmetic_in_bf16_trains_fp32_weights(make_full: MakeJob) -> None:
+    losses = []
+    for bf16 in (True, False):
+        context = make_full(bf16=bf16, max_steps=3, eval_fraction=0)
+        summary = run_training(context)
+        losses.append(series(context, "loss"))
+        weights = load_file(context.folder / "model" / "model.safetensors")
+        (context.folder / "spool.jsonl").unlink()
+        assert summary["dtype"] == ("bfloat16" if bf16 else "float32")
+        assert summary["certificate"]["relative_difference"] < 1e-5, "measured in fp32, and nothing was rounded"
+        assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in weights.values())
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
 def test_untied_head_is_trained_on_its_own(make_full: MakeJob, tmp_path: Path) -> None:
     base = save_tiny_model(tmp_path / "untied", tied=False)
     context = make_full(max_steps=3, warmup_ratio=0)
@@ -149,13 +173,23 @@ def test_untied_head_is_trained_on_its_own(make_full: MakeJob, tmp_path: Path) -
     assert not torch.equal(after["lm_head.weight"], after["model.embed_tokens.weight"])
 
 
-@pytest.mark.parametrize("chunked", [True, False])
-def test_step_equals_plain_training(
-    make_full: MakeJob, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, chunked: bool
-) -> None:
-    """One step at a learning rate of 1e-3 moves each weight that has a gradient by that much, against its sign."""
-    if chunked:
-        monkeypatch.setattr("worker.training.losses.CHUNK_ROWS", 8)
+@pytest.mark.parametrize("tied", [True, False])
+def test_gradients_of_every_weight_equal_the_plain_losses(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks of 8 rows; a tied head's gradient adds to that of the embeddings."""
+    monkeypatch.setattr("worker.training.losses.CHUNK_ROWS", 8)
+    model = make_model(make_tokenizer(), tie_word_embeddings=tied)
+    ids = torch.arange(3, 63).unsqueeze(0)
+    answer_loss(model, {"input_ids": ids, "labels": ids}, Scoring.CHUNKED).backward()
+    chunked = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    (model(input_ids=ids, labels=ids).loss * 59).backward()
+    assert len(chunked) == (20 if tied else 21)
+    for name, parameter in model.named_parameters():
+        assert (chunked[name] - parameter.grad).norm() <= 1e-5 * parameter.grad.norm(), name
+
+
+def test_first_step_moves_each_weight_by_the_learning_rate(make_full: MakeJob, tiny_model: Path) -> None:
+    """As AdamW's first step does to all that has a gradient, whatever its size."""
     context = make_full(max_steps=1, learning_rate=1e-3, warmup_ratio=0, eval_fraction=0, weight_decay=0.0)
     run_training(context)
     before, after = (load_file(path / "model.safetensors") for path in (tiny_model, context.folder / "model"))
