@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,28 @@ from worker.training.attention import attention_per_row
 from worker.training.batches import Collator, FlatCollator, LengthGroupedSampler
 from worker.training.data import EncodedRow
 from worker.training.encoded import lengths_of
-from worker.training.losses import answer_loss, choose_scoring
+from worker.training.losses import answer_loss, choose_scoring, mean_loss
 from worker.training.model import Hardware
 from worker.training.packing import Pack, PackCollator, Packs
+from worker.training.pairs import EncodedPair, Pairs
 from worker.training.resume import load_trainable
 
 logger = logging.getLogger(__name__)
 
+Values = dict[str, float]  # by the name of their series
+Drawn = Sequence[EncodedRow] | Pairs | Packs  # what the Trainer draws from
 
-class Rows(Dataset[EncodedRow | Pack]):
-    """Encoded rows, or packs of them, as a torch dataset."""
 
-    def __init__(self, rows: Sequence[EncodedRow] | Packs) -> None:
+class Rows(Dataset[EncodedRow | EncodedPair | Pack]):
+    """Encoded rows, pairs or packs of them, as a torch dataset."""
+
+    def __init__(self, rows: Drawn) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> EncodedRow | Pack:
+    def __getitem__(self, index: int) -> EncodedRow | EncodedPair | Pack:
         return self.rows[index]
 
 
@@ -49,7 +53,7 @@ class AnswerTrainer(Trainer):
         self,
         model: Any,
         arguments: TrainingArguments,
-        rows: Sequence[EncodedRow] | Packs,
+        rows: Drawn,
         collate: Collator | FlatCollator,
         callback: TrainerCallback,
     ) -> None:
@@ -63,7 +67,8 @@ class AnswerTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # makes the Trainer count the labelled tokens that the loss is divided by
-        self.collate = collate
+        self.collate: Callable[[Any], dict[str, Any]] = collate
+        self._flat = isinstance(collate, FlatCollator)
         self.scoring = choose_scoring(model)
         self.tokens_seen = 0
         self.row_lengths = rows.lengths if isinstance(rows, Packs) else lengths_of(rows)
@@ -71,9 +76,21 @@ class AnswerTrainer(Trainer):
     @override
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """As transformers' own; flattened batches, evaluation's too, are attended to row by row."""
-        flat = isinstance(self.collate, FlatCollator)
-        with attention_per_row(self.model) if flat else nullcontext():
+        with self.attending():
             return super().train(*arguments, **keywords)
+
+    def attending(self) -> AbstractContextManager[None]:
+        """What the model needs around its work on this trainer's batches."""
+        return attention_per_row(self.model) if self._flat else nullcontext()
+
+    def measure(self, batches: Iterable[dict[str, Any]]) -> Values:
+        """What an eval over all batches comes to, `eval_loss` among it."""
+        with self.accelerator.autocast():
+            return {"eval_loss": mean_loss(self.model, batches, self.scoring)}
+
+    def take_metrics(self) -> Values:
+        """What the steps since the last time came to beside their loss."""
+        return {}
 
     @override
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
