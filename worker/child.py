@@ -98,11 +98,17 @@ def _send_output_to(log: Path) -> None:
     os.close(descriptor)
 
 
+def _get_ready() -> None:
+    """What takes long and is the same for every job; see `worker.warm_up`."""
+    for target in JOB_FUNCTIONS.values():
+        importlib.import_module(target.partition(":")[0])
+    importlib.import_module("worker.warm_up").warm_up()
+
+
 def main() -> int:
     _prepare_process()
     if SPARE_FLAG in sys.argv:
-        for target in JOB_FUNCTIONS.values():
-            importlib.import_module(target.partition(":")[0])
+        _get_ready()
     line = sys.stdin.readline()
     if not line:
         return 0

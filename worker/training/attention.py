@@ -152,7 +152,7 @@ def measure_isolation(model: Any) -> Proof:
     model.eval()
     try:
         with torch.inference_mode():
-            alone = torch.cat([model(input_ids=row[None], use_cache=False).logits[0, -1:] for row in _rows_of(ids)])
+            alone = _logits_alone(model, ids)
             with attention_per_row(model):
                 apart = _last_logits(model, ids, _PROOF_LENGTHS)
                 mixed = _last_logits(model, ids, (len(ids),))
@@ -161,6 +161,13 @@ def measure_isolation(model: Any) -> Proof:
     scale = float(alone.abs().max())
     difference, leak = (float((each - alone).abs().max()) / scale for each in (apart, mixed))
     return Proof(difference, leak, _TOLERANCE.get(alone.dtype, 1e-4))
+
+
+def _logits_alone(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Logits at the end of each row, (rows, vocabulary), side by side in one batch, padded on the right."""
+    batch = torch.nn.utils.rnn.pad_sequence(list(_rows_of(ids)), batch_first=True)
+    logits = model(input_ids=batch, use_cache=False).logits
+    return torch.stack([row[length - 1] for row, length in zip(logits, _PROOF_LENGTHS, strict=True)])
 
 
 def _rows_of(tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
