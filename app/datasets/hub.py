@@ -1,4 +1,4 @@
-"""Pages of datasets of the hub: add one, watch its import in the list, import it again."""
+"""Pages of datasets of the hub: add one (or one that failed again), watch its import in the list."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from app.core.datasets.columns import parse_columns
-from app.core.datasets.hub import HubReference, add_from_hub, import_again
-from app.core.datasets.store import get_dataset
+from app.core.datasets.hub import HubReference, add_from_hub
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.datasets.view import HubForm, list_context, page_context
-from app.web.dependencies import DatabaseDep, SessionDep, SettingsDep, WriteSessionDep
+from app.web.dependencies import DatabaseDep, SessionDep, SettingsDep
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
@@ -38,7 +37,7 @@ def create_hub_dataset(
     columns: Text = "",
     name: Text = "",
 ) -> Response:
-    """Register a hub dataset and queue its import; where that is not possible, the form again."""
+    """Register a hub dataset and queue its import, also of a name whose import failed; else the form again."""
     try:
         pairs = parse_columns([pair.strip() for pair in columns.split(",")])
         with database.write() as session:
@@ -50,13 +49,6 @@ def create_hub_dataset(
         with database.read() as session:
             context = page_context(session, settings.max_upload_bytes, hub=form)
         return render_region(request, "datasets/_hub.html", "datasets/list.html", context, 422)
-    return redirect(request, request.app.url_path_for("show_dataset", dataset_id=dataset.key))
-
-
-@router.post("/datasets/{dataset_id}/import")
-def import_dataset_again(request: Request, dataset_id: int, session: WriteSessionDep) -> Response:
-    """Queue the import of a hub dataset whose last one failed."""
-    dataset = import_again(session, get_dataset(session, str(dataset_id)))
     return redirect(request, request.app.url_path_for("show_dataset", dataset_id=dataset.key))
 
 

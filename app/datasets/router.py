@@ -18,10 +18,9 @@ from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.reader import Row
 from app.core.datasets.store import Upload, get_dataset
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
-from app.core.events.log import latest_id
 from app.core.jobs.submit import KIND_OF_TASK
 from app.datasets.hub import router as hub_router
-from app.datasets.view import UploadForm, import_jobs, page_context
+from app.datasets.view import UploadForm, import_context, page_context
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
 from app.web.templating import redirect, render, render_region, wants_partial
 
@@ -69,7 +68,8 @@ def show_dataset(
     """One dataset and some of its rows: as they came, and as training reads them."""
     dataset = get_dataset(session, str(dataset_id))
     if dataset.status != DatasetStatus.READY:
-        return _show_import(request, session, dataset)
+        context = import_context(session, dataset)
+        return render_region(request, "datasets/_import.html", "datasets/import.html", context)
     if wants_partial(request):  # the region that showed the import is not needed any more
         return redirect(request, request.url.path)
     raw = [_legible(row) for row in preview_raw(folder, dataset, first, PREVIEW_ROWS)]
@@ -82,13 +82,6 @@ def show_dataset(
         "page_rows": PREVIEW_ROWS,
     }
     return render(request, "datasets/show.html", context)
-
-
-def _show_import(request: Request, session: Session, dataset: Dataset) -> Response:
-    """A hub dataset that is not there yet: how far its import is, or why it failed."""
-    job = import_jobs(session, [dataset]).get(dataset.id)
-    context = {"dataset": dataset, "job": job, "after": latest_id(session)}
-    return render_region(request, "datasets/_import.html", "datasets/import.html", context)
 
 
 def _legible(row: Row) -> list[tuple[str, str]]:

@@ -50,9 +50,21 @@ def page_context(
         "faults": upload.faults,
         "formats": FORMATS.values(),
         "fields": FIELDS,
-        "hub": {name: hub.values.get(name, "") for name in HUB_FIELDS},
-        "hub_faults": hub.faults,
+        **hub_context(hub),
     }
+
+
+def hub_context(form: HubForm) -> dict[str, Any]:
+    """The form for a hub dataset."""
+    return {"hub": {name: form.values.get(name, "") for name in HUB_FIELDS}, "hub_faults": form.faults}
+
+
+def import_context(session: Session, dataset: Dataset) -> dict[str, Any]:
+    """A hub dataset that is not there yet: its newest import job, and the form that imports it again."""
+    columns = ", ".join(f"{field}={column}" for field, column in dataset.columns.items())
+    form = HubForm({**dataset.source, "columns": columns, "name": dataset.name})
+    job = import_jobs(session, [dataset]).get(dataset.id)
+    return {"dataset": dataset, "job": job, "after": latest_id(session), **hub_context(form)}
 
 
 def list_context(session: Session) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import unescape
 
 import pytest
@@ -13,7 +14,7 @@ from app.core.datasets.hub import HubReference, add_from_hub, set_facts
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import rows_path
 from app.core.jobs.models import Job
-from app.core.jobs.queue import advance, claim_next
+from app.core.jobs.queue import advance, claim_next, request_cancel
 from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
 from tests.core.datasets.test_hub import FACTS
@@ -23,7 +24,7 @@ ERROR = {"kind": "x", "message": "It has <b>two</b> splits.", "advice": "Name on
 
 def _add(database: Database) -> int:
     with database.write() as session:
-        return add_from_hub(session, HubReference("acme/Pairs", split="train")).key
+        return add_from_hub(session, HubReference("acme/Pairs", split="train"), columns={"chosen": "good"}).key
 
 
 def _fail(database: Database) -> None:
@@ -83,29 +84,33 @@ def test_a_fault_stands_beside_its_field(
     assert _jobs(database) == []
 
 
-def test_a_failed_import_shows_why_and_is_repeated_by_its_button(client: TestClient, database: Database) -> None:
+def test_a_failed_import_shows_why_and_its_form_imports_it_again(client: TestClient, database: Database) -> None:
     key = _add(database)
     _fail(database)
     page = client.get(f"/datasets/{key}").text
-    assert "It has &lt;b&gt;two&lt;/b&gt; splits. Name one." in page
-    assert "add it again with the same name" in page
-    assert page.count(f'action="/datasets/{key}/import"') == page.count("Import again") == 1
+    assert "It has &lt;b&gt;two&lt;/b&gt; splits." in page
+    assert "<p>Name one.</p>" in page
+    assert page.count("Import again") == 1
+    assert "hx-sse:connect" not in page
+    values = dict(re.findall(r'<input id="hub-\w+" name="(\w+)" value="([^"]*)"', page))
+    assert values == {"hub_id": "acme/Pairs", "split": "train", "config": "", "revision": "", "columns": "chosen=good",
+                      "name": "pairs"}  # fmt: skip
     listed = client.get("/datasets").text
     assert "It has &lt;b&gt;two&lt;/b&gt; splits. Name one." in listed
     assert "hx-sse:connect" not in listed
-    response = client.post(f"/datasets/{key}/import", follow_redirects=False)
+    response = client.post("/datasets/hub", data={**values, "split": "test"}, follow_redirects=False)
     assert (response.status_code, response.headers["location"]) == (303, f"/datasets/{key}")
-    assert [job.dataset_id for job in _jobs(database)] == [key, key]
+    assert [(job.dataset_id, job.spec["split"]) for job in _jobs(database)] == [(key, "train"), (key, "test")]
     page = client.get(f"/datasets/{key}").text
-    assert "splits. Name one." not in page
+    assert "Name one." not in page
     assert f'href="/jobs/{_jobs(database)[1].id}"' in page
 
 
-def test_only_a_failed_import_is_repeated(client: TestClient, database: Database) -> None:
+def test_a_cancelled_import_says_so(client: TestClient, database: Database) -> None:
     key = _add(database)
-    for unknown, status in ((key, 409), (1, 409), (77, 404)):
-        assert client.post(f"/datasets/{unknown}/import").status_code == status
-    assert len(_jobs(database)) == 1
+    with database.write() as session:
+        request_cancel(session, _jobs(database)[0])
+    assert "✕ its import was cancelled" in client.get(f"/datasets/{key}").text
 
 
 def test_the_region_of_an_import_gives_way_to_the_rows(

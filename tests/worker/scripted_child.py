@@ -12,7 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from app.core.errors import AppError
+from worker.child import describe_error
 from worker.context import Assignment, JobContext, StopRequest
+from worker.imports import run_import
 from worker.spool import SpoolWriter
 
 
@@ -54,6 +57,18 @@ def die(context: JobContext) -> int:
     return 0
 
 
+def really_import(context: JobContext) -> int:
+    """Imports are real, any other job completes."""
+    if context.assignment.kind != "import":
+        return complete(context)
+    try:
+        context.spool.finished("completed", summary=run_import(context))
+    except AppError as error:
+        context.spool.finished("failed", error=describe_error(error))
+        return 1
+    return 0
+
+
 def wait_for_stop(context: JobContext) -> int:
     context.spool.phase("train")
     context.spool.metrics(1, {"loss": 2.0})
@@ -85,6 +100,7 @@ SCRIPTS = {
     "complete": complete,
     "fail": fail,
     "die": die,
+    "import": really_import,
     "wait": wait_for_stop,
     "ignore signals": ignore_signals,
     "nonsense": write_nonsense,

@@ -82,7 +82,7 @@ def _normalise(place: str, rows: _Rows, target: Path, columns: dict[str, str]) -
     try:
         return normalise_rows(rows, target, columns)
     except InvalidInput as error:
-        faults = "; ".join(fault.message for fault in error.faults)
+        faults = "\n".join(fault.message for fault in error.faults)
         raise DatasetImportError(
             f"{place}: {faults.rstrip('.')}.",
             advice=error.advice or "Choose another dataset; or download it, put these rows in order, and upload it.",

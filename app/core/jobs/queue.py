@@ -177,11 +177,11 @@ def _settle(session: Session, job: Job) -> None:
     if job.dataset_id is not None:
         dataset = session.get_one(Dataset, job.dataset_id)
         dataset.status, dataset.error = DatasetStatus.FAILED, _reason(job, with_advice=True)
-        _fail_waiting(session, job, Job.dataset_id == dataset.id, f"Dataset {dataset.name}", "Datasets")
+        _fail_waiting(session, job, Job.dataset_id == dataset.id, f"Dataset {dataset.name}", "its")
     elif job.base_model_id is not None:
         model = session.get_one(BaseModel, job.base_model_id)
         model.status, model.error = ModelStatus.FAILED, _reason(job)
-        _fail_waiting(session, job, Job.base_model_id == model.id, f"Base model {model.name}", "Models")
+        _fail_waiting(session, job, Job.base_model_id == model.id, f"Base model {model.name}", "the Models")
 
 
 def _reason(job: Job, *, with_advice: bool = False) -> str:
@@ -195,6 +195,6 @@ def _fail_waiting(session: Session, job: Job, on_it: Any, what: str, page: str) 
         error = {
             "kind": "dataset_import" if job.dataset_id is not None else "model_import",
             "message": f"{what} is not available: {_reason(job)}",
-            "advice": f"Press “Import again” on the {page} page, then submit this job again.",
+            "advice": f"Press “Import again” on {page} page, then submit this job again.",
         }
         advance(session, other, JobStatus.FAILED, error=error)

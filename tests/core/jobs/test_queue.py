@@ -389,7 +389,7 @@ def test_a_failed_import_fails_its_dataset_and_the_jobs_that_wait(session: Sessi
         {
             "kind": "dataset_import",
             "message": "Dataset coming is not available: It has two splits.",
-            "advice": "Press “Import again” on the Datasets page, then submit this job again.",
+            "advice": "Press “Import again” on its page, then submit this job again.",
         },
     )
     assert queue.get_job(session, other.key).status == JobStatus.QUEUED

@@ -139,6 +139,13 @@ def test_columns_are_mapped(hub: Hub, tmp_path: Path, run: Run) -> None:
     assert (facts["format"], facts["columns"]) == ("prompt_completion", columns)
 
 
+def test_what_is_left_out_is_noted(hub: Hub, tmp_path: Path, run: Run) -> None:
+    turns = [{"from": "gpt", "value": "…"}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    publish(hub, tmp_path, {f"{name}.jsonl": json.dumps({"conversations": turns}) + "\n" for name in "ab"})
+    (notice,) = run()["source"]["notices"]
+    assert "1 of a.jsonl" in notice
+
+
 def test_a_branch_is_pinned_to_the_commit_that_it_was(hub: Hub, tmp_path: Path, run: Run) -> None:
     publish(hub, tmp_path, {"train.jsonl": lines("old")})
     publish(hub, tmp_path, {"train.jsonl": lines("new", "newer")}, LATER)
@@ -199,11 +206,13 @@ def test_what_is_not_clear_or_not_there_is_listed(hub: Hub, tmp_path: Path, run:
 def test_rows_that_cannot_be_used_are_named(hub: Hub, tmp_path: Path, run: Run) -> None:
     publish(hub, tmp_path, {"train-1.jsonl": lines("x"), "train-2.jsonl": lines("y", "") + "{broken\n"})
     message = refused(run, tmp_path)
-    assert message.startswith("owner/data, split train: row 2 of train-2.jsonl: output: has no answer: it is empty; ")
+    assert message.startswith(
+        "owner/data, split train: row 2 of train-2.jsonl: output: has no answer: it is empty\nrow 3 of "
+    )
     assert message.endswith(
         "(line 3 column 2). Choose another dataset; or download it, put these rows in order, and upload it."
     )
-    assert "row 3 of train-2.jsonl: is not valid JSON" in message
+    assert "\nrow 3 of train-2.jsonl: is not valid JSON" in message
     publish(hub, tmp_path, {"train.jsonl": lines("x", "")}, LATER)
     assert "row 2: output: has no answer" in refused(run, tmp_path)
 
