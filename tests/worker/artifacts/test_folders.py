@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.artifacts.folders import DiskFull, check_free_space, folder_bytes, publish_artifact
+from worker.artifacts.folders import (
+    DiskFull,
+    check_free_space,
+    drop_old_steps,
+    drop_steps_after,
+    folder_bytes,
+    publish_artifact,
+)
 
 pytestmark = pytest.mark.model
 
@@ -45,3 +52,44 @@ def test_a_later_attempt_replaces_the_folder(tmp_path: Path) -> None:
 def test_too_little_space_says_how_much_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="merged needs 1,073,741,888 MiB"):
         check_free_space(tmp_path / "jobs" / "merged", 1 << 50)
+
+
+def publish_steps(parent: Path, *steps: int) -> None:
+    for step in steps:
+        with publish_artifact(parent / f"step-{step}", {}, 0) as folder:
+            (folder / "a.txt").write_text("a")
+
+
+def names(parent: Path) -> list[str]:
+    return sorted(path.name for path in parent.iterdir())
+
+
+def test_old_steps_go_but_the_newest_and_the_best(tmp_path: Path) -> None:
+    publish_steps(tmp_path, 2, 4, 8, 10, 12)
+    drop_old_steps(tmp_path, 2, best_step=4)
+    assert names(tmp_path) == ["step-10", "step-12", "step-4"]
+
+
+def test_no_old_step_goes_while_the_newest_is_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    publish_steps(tmp_path, 2, 4, 8)
+    (tmp_path / "step-8" / "a.txt").write_text("b")
+    drop_old_steps(tmp_path, 1, best_step=None)
+    assert names(tmp_path) == ["step-2", "step-4", "step-8"]
+    assert "older ones are kept, since a.txt is damaged" in caplog.text
+
+
+def test_later_steps_go_with_what_was_left_half_written(tmp_path: Path) -> None:
+    publish_steps(tmp_path, 2, 4, 10)
+    for leftover in (".step-6.partial", ".step-2.removed"):
+        (tmp_path / leftover).mkdir()
+    drop_steps_after(tmp_path, 4)
+    assert names(tmp_path) == ["step-2", "step-4"]
+    drop_steps_after(tmp_path, 0)
+    assert names(tmp_path) == []
+
+
+def test_a_step_is_removed_though_an_earlier_removal_was_cut_short(tmp_path: Path) -> None:
+    publish_steps(tmp_path, 2, 4)
+    (tmp_path / ".step-2.removed" / "half").mkdir(parents=True)
+    drop_old_steps(tmp_path, 1, best_step=None)
+    assert names(tmp_path) == ["step-4"]
