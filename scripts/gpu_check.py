@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from scripts.gpu_check_job import STEPS, make_assignment
+from app.core.jobs.capabilities import describe_capabilities
+from scripts.gpu_check_job import QLORA, STEPS, make_assignment
+from worker.capabilities import measure
 from worker.child import describe_error
 from worker.context import Assignment
 from worker.gpu import Sampler
@@ -116,27 +119,36 @@ def check_attention() -> Check:
 
 
 def check_training(sampler: Sampler) -> list[Check]:
-    """A LoRA run of a tiny random model, as the worker runs one: in a child, watched through NVML."""
+    """LoRA and QLoRA runs of a tiny random model, as the worker runs them: in a child, watched through NVML."""
+    lora, vram_bytes = _train(sampler, "LoRA", {})
+    qlora, _ = _train(sampler, "QLoRA", QLORA)
+    return [lora, judge_child_memory(vram_bytes), qlora]
+
+
+def _train(sampler: Sampler, method: str, spec: dict[str, Any]) -> tuple[Check, int | None]:
     with tempfile.TemporaryDirectory(prefix="loradeck-gpu-check-") as name:
         folder = Path(name)
-        assignment = make_assignment(folder)
+        assignment = make_assignment(folder, **spec)
         vram_bytes = _watch_child(sampler, assignment, folder)
         records = [record for record, _ in read_spool(Path(assignment.spool))]
         logs = [
             path.read_text(errors="replace") for path in (folder / "child.log", Path(assignment.log)) if path.exists()
         ]
-    return [judge_training(records, "".join(logs)), judge_child_memory(vram_bytes)]
+    return judge_training(records, "".join(logs), method), vram_bytes
 
 
-def judge_training(records: list[Record], log: str) -> Check:
+def judge_training(records: list[Record], log: str, method: str = "LoRA") -> Check:
     """The child completed with a loss for each step."""
-    name = f"{STEPS} LoRA steps"
+    name = f"{STEPS} {method} steps"
     outcome = next((record.data for record in records if record.kind == "finished"), None)
     if outcome is None or outcome["outcome"] != "completed":
         reason = "it ended without a word" if outcome is None else outcome["error"]
         return Check(name, False, f"{reason}\n" + "\n".join(log.splitlines()[-20:]))
+    device, optim = (outcome["summary"].get(key, "an unnamed one") for key in ("device", "optim"))
     losses = {r.step: r.data["loss"] for r in records if r.kind == "metric" and r.data.get("loss") is not None}
-    seen = f"losses of {len(losses)} steps, on {outcome['summary'].get('device', 'an unnamed device')}"
+    seen = (
+        f"losses of {len(losses)} steps, on {summary.get('device', 'an unnamed device')}, with {summary.get('optim')}"
+    )
     return Check(name, len(losses) == STEPS, seen)
 
 
@@ -167,6 +179,12 @@ def _watch_child(sampler: Sampler, assignment: Assignment, folder: Path) -> int 
     return max(seen, default=None)
 
 
+def check_capabilities() -> Check:
+    """A child of this machine can do everything that depends on the GPU and on bitsandbytes."""
+    found = measure()
+    return Check("capabilities", found["paged"] and not found["cannot"], describe_capabilities(found))
+
+
 def check_out_of_memory() -> Check:
     """A real CUDA out-of-memory error gets its own name and an advice."""
     import torch
@@ -188,7 +206,7 @@ def main() -> int:
     checks = [check_nvidia_smi(sampler), check_torch()]
     sys.stdout.write("".join(f"{check}\n" for check in checks))
     if checks[-1].passed:
-        checks += [check_attention(), *check_training(sampler), check_out_of_memory()]
+        checks += [check_attention(), check_capabilities(), *check_training(sampler), check_out_of_memory()]
         sys.stdout.write("".join(f"{check}\n" for check in checks[2:]))
     failed = [check.name for check in checks if not check.passed]
     sys.stdout.write(f"Failed: {', '.join(failed)}\n" if failed else "Every check passed.\n")

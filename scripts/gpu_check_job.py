@@ -1,4 +1,4 @@
-"""The job that the GPU check runs: a few LoRA steps on a tiny random model. Nothing is downloaded."""
+"""The jobs that the GPU check runs: a few steps of LoRA and of QLoRA on a tiny random model."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.core.jobs.spec import TrainingSpec
+from app.core.jobs.spec import parse_spec
 from worker.context import Assignment
 
 STEPS = 20
+# Only optimizer states of 100,000 elements and more are paged; the widest layer has 128 inputs.
+QLORA: dict[str, Any] = {"method": "qlora", "optim": "paged_adamw_8bit", "r": 1024, "lora_alpha": 1024}
 
 
-def make_assignment(folder: Path) -> Assignment:
-    """Lay the model and its rows into `folder`, and say what a child shall do with them."""
+def make_assignment(folder: Path, **values: Any) -> Assignment:
+    """Lay the model and its rows into `folder`, and say what a child shall do with them; `values` are the spec's."""
     make_tiny_model(folder / "model")
     rows = folder / "rows.jsonl"
     turns = [("user", "Count to ten."), ("assistant", "1 2 3 4 5 6 7 8 9 10")]
     row = json.dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
     rows.write_text(f"{row}\n" * 40)
-    spec = TrainingSpec(base_model="tiny", dataset="rows", eval_fraction=0, max_steps=STEPS, max_length=128)
+    fixed = {"base_model": "tiny", "dataset": "rows", "eval_fraction": 0, "max_steps": STEPS, "max_length": 128}
+    spec = parse_spec({**fixed, **values})
     payload: dict[str, Any] = {
         "spec": spec.model_dump(mode="json"),
         "base_model": {"name": "tiny", "path": str(folder / "model"), "architecture": "LlamaForCausalLM"},

@@ -118,8 +118,10 @@ def test_rows_of_the_check_are_trainable_by_its_model(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_job_of_the_check_trains_on_whatever_device_there_is(tmp_path: Path) -> None:
-    training, memory = check_training(Sampler(tmp_path))
+    training, memory, quantised = check_training(Sampler(tmp_path))
 
-    assert training.passed, training.seen
-    assert f"losses of {STEPS} steps" in training.seen
+    for check, optim in ((training, "adamw_torch"), (quantised, "adamw_8bit")):
+        assert check.passed, check.seen
+        assert f"losses of {STEPS} steps" in check.seen
+        assert optim in check.seen
     assert memory.name == "process_vram_bytes"
