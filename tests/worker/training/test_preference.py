@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.errors import JobCancelled
 from tests.worker.tiny import ROWS, make_context, make_model, make_tokenizer, read_records, train_payload
+from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
+from worker.spool import SpoolWriter
 from worker.training import preference
 from worker.training.attention import attention_per_row, proves_isolation
 from worker.training.batches import Collator, FlatCollator
@@ -311,3 +314,31 @@ def test_tokens_count_both_sides(make_pairs_job: MakeJob, tiny_model: Path) -> N
     sides = [encode_row(tokenizer, [*prompt, *answer], 128) for prompt, *answers in PAIRS for answer in answers]
     assert summary["tokens"] == sum(len(side.input_ids) for side in sides)
     assert summary["trained_tokens_per_epoch"] == sum(side.trained_tokens for side in sides)
+
+
+@pytest.mark.parametrize("variant", ["default", "pissa"])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
+    make_pairs_job: MakeJob, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    """To the last bit, though the references of the second attempt are taken anew."""
+    spec = {"max_steps": 6, "eval_steps": 3, "save_steps": 2, "lora_dropout": 0.1, "init_lora_weights": variant}
+    whole, broken = make_pairs_job(**spec), make_pairs_job(**spec)
+    run_training(whole)
+    write = broken.spool.metrics
+
+    def cut(step: int, values: dict[str, float]) -> None:
+        if step == 5:
+            raise OSError("power cut")
+        write(step, values)
+
+    monkeypatch.setattr(broken.spool, "metrics", cut)
+    with pytest.raises(OSError, match="power cut"):
+        run_training(broken)
+    spool = broken.folder / "spool-2.jsonl"
+    again = JobContext(replace(broken.assignment, attempt=2, spool=str(spool)), SpoolWriter(spool))
+    assert run_training(again)["resumed_from_step"] == 4
+    for name in ("loss", "rewards_margin", "eval_loss", "eval_rewards_margin"):
+        late = {step: value for step, value in series(whole, name).items() if step in (5, 6)}
+        assert series(again, name) == late
+    weights = [hash_file(job.folder / "adapter" / "adapter_model.safetensors") for job in (whole, again)]
+    assert weights[0] == weights[1]
