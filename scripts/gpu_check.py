@@ -146,9 +146,7 @@ def judge_training(records: list[Record], log: str, method: str = "LoRA") -> Che
         return Check(name, False, f"{reason}\n" + "\n".join(log.splitlines()[-20:]))
     device, optim = (outcome["summary"].get(key, "an unnamed one") for key in ("device", "optim"))
     losses = {r.step: r.data["loss"] for r in records if r.kind == "metric" and r.data.get("loss") is not None}
-    seen = (
-        f"losses of {len(losses)} steps, on {summary.get('device', 'an unnamed device')}, with {summary.get('optim')}"
-    )
+    seen = f"losses of {len(losses)} steps, on {device}, with {optim}"
     return Check(name, len(losses) == STEPS, seen)
 
 
