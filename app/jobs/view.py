@@ -15,11 +15,11 @@ from app.core.events.log import latest_id
 from app.core.events.models import Event
 from app.core.events.types import EventKind
 from app.core.jobs.models import Job
-from app.core.jobs.queries import queue_position
+from app.core.jobs.queries import find_awaited, queue_position
 from app.core.jobs.receipts import find_receipt
 from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.metrics.store import latest_values, read_series
-from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 from app.jobs.outcome import Fact, describe_outcome
 
@@ -44,6 +44,7 @@ class JobView:
     model: BaseModel | None
     dataset: Dataset | None
     position: int | None
+    awaited: str | None  # the model or dataset whose import the job waits for
     metrics: dict[str, float | None]
     artifacts: Sequence[Artifact]
     merge: Job | None
@@ -61,12 +62,6 @@ class JobView:
         if self.live:
             return self.job
         return self.merge if self.merge is not None and self.merge.status not in ENDED else None
-
-    @property
-    def waits_for_model(self) -> bool:
-        """Whether the job cannot start yet because its base model is still being imported."""
-        importing = self.model is not None and self.model.status == ModelStatus.IMPORTING
-        return importing and self.job.status == JobStatus.QUEUED and self.job.kind != JobKind.IMPORT
 
     @property
     def repeats(self) -> Job | None:
@@ -88,18 +83,22 @@ class JobView:
 def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
     """Read what the job's page shows."""
     training = job.kind == JobKind.TRAIN
-    evals = read_series(session, job.key, "eval_loss").get("eval_loss", []) if training else []
+    outcome: list[Fact] = []
+    if training and job.status in ENDED:
+        evals = read_series(session, job.key, "eval_loss").get("eval_loss", [])
+        outcome = describe_outcome(job.spec, job.summary, evals)
     return JobView(
         job=job,
         model=session.get(BaseModel, job.base_model_id) if job.base_model_id else None,
         dataset=session.get(Dataset, job.dataset_id) if job.dataset_id else None,
         position=queue_position(session, job),
+        awaited=find_awaited(session, job),
         metrics=latest_values(session, job.key),
         artifacts=list_artifacts(session, job),
         merge=_latest_merge(session, job),
         source=session.get(Job, job.source_job_id) if job.source_job_id else None,
         receipt=find_receipt(folder, job) if training and job.status == JobStatus.COMPLETED else None,
-        outcome=describe_outcome(job.spec, job.summary, evals) if training and job.status in ENDED else [],
+        outcome=outcome,
         after=latest_id(session),
     )
 

@@ -19,7 +19,10 @@ from tests.browser.conftest import AXE, Feed, LiveServer
 
 pytestmark = pytest.mark.browser
 
-PATHS = ["/", "/jobs", "/jobs/new", "/jobs/1", "/jobs/2", "/datasets", "/datasets/1", "/models", "/gpu", "/nowhere"]
+PATHS = [
+    *("/", "/jobs", "/jobs/new", "/jobs/new?method=qlora&task=dpo", "/jobs/1", "/jobs/2"),
+    *("/datasets", "/datasets/1", "/models", "/gpu", "/nowhere"),
+]
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 EVIL = "</script></pre><img src=x onerror=alert(1)><b hx-get=/jobs hx-trigger=load>hx</b>"
 ERROR = {"kind": "x", "message": "It broke.", "advice": "Mend it.", "log_tail": ["last line", EVIL]}
