@@ -15,7 +15,7 @@ from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext, StopRequest
 from worker.training.adapters import base_stays
 from worker.training.best import BestEval
-from worker.training.clock import TrainingClock
+from worker.training.clock import TrainingClock, seconds_left
 from worker.training.duties import Duties, Mark, RunTotals
 from worker.training.guard import RunGuard
 
@@ -56,7 +56,8 @@ class SpoolCallback(TrainerCallback):
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.context.spool.phase("train")
-        self.context.spool.progress(state.global_step, state.max_steps, self._eta(state, self.totals.train_seconds))
+        left = seconds_left(state.global_step, state.max_steps, self.totals.train_seconds)
+        self.context.spool.progress(state.global_step, state.max_steps, left)
         if not base_stays(self.spec):
             self._measure_base(as_it_starts=True)
             self.context.spool.phase("train")
@@ -109,13 +110,8 @@ class SpoolCallback(TrainerCallback):
         if now - self._last_progress < _PROGRESS_SECONDS and state.global_step < state.max_steps:
             return
         self._last_progress = now
-        self.context.spool.progress(state.global_step, state.max_steps, self._eta(state, self._clock.seconds))
-
-    @staticmethod
-    def _eta(state: TrainerState, seconds: float) -> float | None:
-        """Seconds left if steps go on taking as long; None before the first."""
-        steps_left = state.max_steps - state.global_step
-        return round(steps_left * seconds / state.global_step, 1) if state.global_step else None
+        left = seconds_left(state.global_step, state.max_steps, self._clock.seconds)
+        self.context.spool.progress(state.global_step, state.max_steps, left)
 
     def _report_metrics(self, state: TrainerState, logs: dict[str, float]) -> None:
         mark, now = self._mark, Mark(self._required.tokens_seen(), self._clock.seconds)

@@ -27,3 +27,8 @@ class TrainingClock:
             yield
         finally:
             self._paused_seconds += time.perf_counter() - began
+
+
+def seconds_left(done: int, total: int, seconds: float) -> float | None:
+    """Time for the steps that remain if they take as long as those that took `seconds`; None before the first."""
+    return round((total - done) * seconds / done, 1) if done else None

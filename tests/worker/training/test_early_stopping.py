@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.worker.tiny import read_records
 from worker.base_models.publish import hash_file
 from worker.context import JobContext
-from worker.training import train
+from worker.training import trainer
 from worker.training.adapters import WEIGHTS
 from worker.training.best import BestEval
+from worker.training.resume import StateStore
 from worker.training.train import run_training
 
 pytestmark = [
@@ -27,7 +29,7 @@ MakeJob = Callable[..., JobContext]
 def follow(losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Give these as the eval losses: at step 0, then at each eval."""
     given = iter(losses)
-    monkeypatch.setattr(train, "mean_loss", lambda *_: next(given))
+    monkeypatch.setattr(trainer, "mean_loss", lambda *_: next(given))
 
 
 def test_training_stops_and_the_best_checkpoint_outlives_its_turn(
@@ -51,6 +53,24 @@ def test_training_stops_and_the_best_checkpoint_outlives_its_turn(
     assert {record.step for record in tuned} == {4}
     evals = [record.step for record in read_records(context) if "eval_loss" in record.data]
     assert evals == [0, 2, 4, 6, 8, 10]
+
+
+def test_the_last_weights_are_saved_where_the_best_are_damaged(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow([3.0, 2.5, 2.6, 2.7], monkeypatch)
+    context = make_job(max_steps=9, eval_steps=1, save_steps=50, early_stopping_patience=2)
+    take_best = StateStore.take_best
+
+    def take_damaged(states: StateStore, *rest: Any) -> int:
+        (context.folder / "state" / "step-1" / "trainable.safetensors").unlink()
+        return take_best(states, *rest)
+
+    monkeypatch.setattr(StateStore, "take_best", take_damaged)
+    summary = run_training(context)
+    assert (summary["steps"], summary["saved_step"], summary["best_eval_step"], summary["eval_loss"]) == (3, 3, 1, 2.7)
+    assert "the best weights, of step 1, cannot be had: trainable.safetensors is missing" in caplog.text
+    assert "the best of" not in (context.folder / "adapter" / "README.md").read_text()
 
 
 def test_training_that_gets_better_runs_to_its_end(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
