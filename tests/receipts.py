@@ -13,7 +13,7 @@ from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
 
-def write_receipt(folder: DataFolder, job: Job, model: BaseModel, dataset: Dataset, **changes: Any) -> Path:
+def write_receipt(folder: DataFolder, job: Job, model: BaseModel, dataset: Dataset, /, **changes: Any) -> Path:
     """The receipt that the job's child would have left."""
     receipt = {
         "format": 1,

@@ -542,6 +542,20 @@ def test_a_run_again_says_whether_it_came_to_the_same(
     assert all(text in page for text in said)
 
 
+def test_a_receipt_names_the_hub_sources(
+    client: TestClient, folder: DataFolder, completed: Job, registered: tuple[BaseModel, Dataset]
+) -> None:
+    assert "source</th>" not in client.get(f"/jobs/{completed.id}").text
+    source = {"kind": "hub", "hub_id": "org/rows", "revision": "c0ffee"}
+    dataset = {"name": "small", "sha256": "cd" * 32, "source": source}
+    base = {"name": "tiny", "sha256": "ab" * 32, "hub_id": "org/model"}
+    write_receipt(folder, completed, *registered, dataset=dataset, base_model=base)
+    page = client.get(f"/jobs/{completed.id}").text
+    assert "org/rows" in page
+    assert "revision c0ffee" in page
+    assert "org/model" in page
+
+
 def test_without_a_receipt_nothing_is_run_again(client: TestClient, database: Database, make_job: MakeJob) -> None:
     job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
     assert "/rerun" not in client.get(f"/jobs/{job.id}").text

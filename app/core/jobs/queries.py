@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.status import ACTIVE, JobKind, JobStatus
+from app.core.models.models import BaseModel, ModelStatus
 
 WORKER_ALIVE_SECONDS = 10.0  # a heartbeat is written every second
 LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.IMPORT)
@@ -70,6 +72,17 @@ def queue_position(session: Session, job: Job) -> int | None:
         (col(Job.priority) == job.priority) & (col(Job.position) < job.position)
     )
     return 1 + session.exec(select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, ahead)).one()
+
+
+def find_awaited(session: Session, job: Job) -> str | None:
+    """The name of the base model or dataset whose import a queued job waits for."""
+    if job.status != JobStatus.QUEUED or job.kind == JobKind.IMPORT:
+        return None
+    model = session.get(BaseModel, job.base_model_id) if job.base_model_id is not None else None
+    if model is not None and model.status == ModelStatus.IMPORTING:
+        return model.name
+    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
+    return dataset.name if dataset is not None and dataset.status == DatasetStatus.IMPORTING else None
 
 
 def worker_view(session: Session, now: float) -> dict[str, Any]:
