@@ -14,7 +14,7 @@ from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
 from app.core.events.log import latest_id
 from app.core.jobs.capabilities import describe_capabilities
 from app.core.jobs.models import Job
-from app.core.jobs.queries import LISTED_KINDS, active_job, latest_reading, queued_jobs, worker_view
+from app.core.jobs.queries import LISTED_KINDS, active_job, find_awaited, latest_reading, queued_jobs, worker_view
 from app.core.jobs.status import ENDED, JobKind
 from app.core.metrics.store import latest_values
 from app.core.models.models import BaseModel, ModelStatus
@@ -55,6 +55,7 @@ async def stream_events(
 
 def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
     running = active_job(session)
+    queue = queued_jobs(session)
     to_draw = running if running is not None and running.id != shown else None
     return {
         "after": latest_id(session),
@@ -62,7 +63,8 @@ def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
         "metrics": latest_values(session, running.key) if running else {},
         "loss": loss_chart(session, to_draw.key) if to_draw else None,
         "memory": memory_chart(session, to_draw.key) if to_draw else None,
-        "queue": queued_jobs(session),
+        "queue": queue,
+        "awaited": {job.id: find_awaited(session, job) for job in queue},
         "importing": _importing(session),
         "recent": _recent(session),
         "trained": session.exec(select(Job.id).where(Job.kind == JobKind.TRAIN).limit(1)).first() is not None,
@@ -83,10 +85,10 @@ def _recent(session: Session) -> list[Job]:
     return list(session.exec(ended.order_by(col(Job.finished_at).desc()).limit(RECENT_JOBS)))
 
 
-def _importing(session: Session) -> dict[int, str]:
-    """Base models that queued jobs may wait for, by id."""
-    models = session.exec(select(BaseModel).where(BaseModel.status == ModelStatus.IMPORTING))
-    return {model.key: model.name for model in models}
+def _importing(session: Session) -> bool:
+    """Whether a base model is being made ready, as the demo's is at the first start."""
+    models = select(BaseModel.id).where(BaseModel.status == ModelStatus.IMPORTING).limit(1)
+    return session.exec(models).first() is not None
 
 
 def _can_run_demo(session: Session) -> bool:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.core.database import Database
-from app.core.datasets.models import Dataset
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
 from app.core.jobs import queue
 from app.core.jobs.models import Job, WorkerState
@@ -117,6 +117,14 @@ def test_job_that_waits_for_an_import_says_so(client: TestClient, database: Data
         session.get_one(BaseModel, job.base_model_id).status = ModelStatus.IMPORTING
     assert "waits for the import of tiny" in client.get("/").text
     assert "waits for the import of tiny" in client.get(f"/jobs/{job.id}").text
+    with database.write() as session:
+        session.get_one(BaseModel, job.base_model_id).status = ModelStatus.READY
+        session.get_one(Dataset, job.dataset_id).status = DatasetStatus.IMPORTING
+    assert "waits for the import of small" in client.get("/").text
+    assert "waits for the import of small" in client.get(f"/jobs/{job.id}").text
+    with database.write() as session:
+        session.get_one(Dataset, job.dataset_id).status = DatasetStatus.READY
+    assert "waits for the import" not in client.get("/").text
 
 
 def test_absent_worker_is_said_and_its_old_reading_not_shown(client: TestClient, database: Database) -> None:

@@ -37,7 +37,7 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
         "created_at": time.time(),
         "spec": spec.model_dump(mode="json"),
         "seed": spec.seed,
-        "dataset": {key: dataset.get(key) for key in ("name", "format", "sha256")},
+        "dataset": {key: dataset.get(key) for key in ("name", "format", "sha256", "source")},
         "base_model": {
             **{key: base.get(key) for key in ("name", "architecture", "hub_id")},
             "sha256": hash_model(Path(base["path"])),

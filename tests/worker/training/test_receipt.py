@@ -22,13 +22,15 @@ pytestmark = [
 def test_receipt_holds_what_decided_the_result(tmp_path: Path) -> None:
     model, rows = save_tiny_model(tmp_path / "tiny"), write_rows(tmp_path / "rows.jsonl", ROWS)
     payload = train_payload(model, rows, max_steps=2, seed=7)
-    payload["dataset"]["sha256"] = hash_file(rows)
+    source = {"kind": "hub", "hub_id": "owner/data", "revision": "c" * 40}
+    payload["dataset"] |= {"sha256": hash_file(rows), "source": source}
     context = make_context(tmp_path / "job", "train", payload)
     summary = run_training(context)
     receipt = json.loads((context.folder / "receipt.json").read_text())
     assert receipt["result"] == summary
     assert (receipt["seed"], receipt["spec"]["max_steps"]) == (7, 2)
-    assert receipt["dataset"] == {"name": "boxes", "format": "messages", "sha256": hash_file(rows)}
+    facts = {"name": "boxes", "format": "messages", "sha256": hash_file(rows), "source": source}
+    assert receipt["dataset"] == facts
     assert receipt["base_model"]["sha256"] == hash_model(model)
     assert receipt["versions"]["peft"] == version("peft")
     assert receipt["hardware"]["device"] == "cpu"
