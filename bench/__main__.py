@@ -46,6 +46,7 @@ def main() -> None:
         model = convert_demo_model(Path(folder))
         run("harness_overhead", "--model", str(model), "--rows", str(rows), "--max-length", "128")
         run("throughput", "--model", str(model))
+        run("start", "--model", str(model))
 
 
 if __name__ == "__main__":
