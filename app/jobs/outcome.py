@@ -22,7 +22,13 @@ def describe_outcome(
     spec: Mapping[str, Any], summary: Mapping[str, Any], evals: Sequence[tuple[int, float | None]]
 ) -> list[Fact]:
     """Facts in the order of their weight; what the summary does not hold is left out. `evals` are (step, eval loss)."""
-    return [*_evals(spec, summary, evals), *_tokens(summary), *_rows(spec, summary), *_model(spec, summary)]
+    return [
+        *_evals(spec, summary, evals),
+        *_rewards(summary),
+        *_tokens(summary),
+        *_rows(spec, summary),
+        *_model(spec, summary),
+    ]
 
 
 def _evals(
@@ -40,6 +46,14 @@ def _evals(
         yield Fact("stopped early", f"at step {summary['steps']:,}", f"{patience} evals without a better eval loss")
     if summary.get("resumed_from_step") is not None:
         yield Fact("resumed", f"from step {summary['resumed_from_step']:,}", f"attempt {summary['attempts']}")
+
+
+def _rewards(summary: Mapping[str, Any]) -> Iterator[Fact]:
+    for name, label in (("rewards_margin", "reward margin"), ("rewards_accuracy", "reward accuracy")):
+        if summary.get(f"eval_{name}") is not None:
+            yield Fact(label, format_number(summary[f"eval_{name}"]), "of held-out pairs")
+        elif summary.get(name) is not None:
+            yield Fact(label, format_number(summary[name]), "of the last steps")
 
 
 def _tokens(summary: Mapping[str, Any]) -> Iterator[Fact]:

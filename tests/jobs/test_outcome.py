@@ -89,5 +89,13 @@ def test_of_preference_data_pairs_are_counted() -> None:
     assert _facts({"rows_train": 7, "row_unit": "pair"}, task="dpo") == {"pairs trained on": ("7", "")}
 
 
+def test_rewards_of_held_out_pairs_go_before_those_of_the_last_steps() -> None:
+    summary = {"rewards_margin": 2.0, "eval_rewards_margin": 1.5, "rewards_accuracy": 0.75}
+    assert _facts(summary, task="dpo") == {
+        "reward margin": ("1.5", "of held-out pairs"),
+        "reward accuracy": ("0.75", "of the last steps"),
+    }
+
+
 def test_of_a_whole_model_its_own_size_is_said() -> None:
     assert _facts({"model_bytes": 3 * 2**30}, method="full") == {"model": ("3.0 GiB", "")}
