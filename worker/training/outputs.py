@@ -11,6 +11,7 @@ import torch
 
 from app.core.jobs.spec import TrainingSpec
 from worker.training.adapters import initial_lora, write_adapter
+from worker.training.quantization import find_quantization
 
 Certificate = dict[str, Any]
 
@@ -52,11 +53,12 @@ Trained for {step} steps on the dataset "{dataset}" with Loradeck: r = {r}, alph
 
 ```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer{more}
 
 adapter = "path/to/this/folder"
 tokenizer = AutoTokenizer.from_pretrained(adapter)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("path/to/{base}"), adapter)
+base = AutoModelForCausalLM.from_pretrained("path/to/{base}"{how})
+model = PeftModel.from_pretrained(base, adapter)
 chat = [{{"role": "user", "content": "Hello"}}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100)[0], skip_special_tokens=True))
@@ -91,9 +93,11 @@ class AdapterOutput:
 
     def card(self, step: int) -> str:
         """What it is, and how to load it with peft."""
-        spec = self.spec
+        spec, quantization = self.spec, find_quantization(self.spec.model_dump())
         return _ADAPTER_CARD.format(
             base=self.base_name,
+            more=", BitsAndBytesConfig" if quantization else "",
+            how=f", quantization_config={quantization.to_source()}" if quantization else "",
             step=step,
             dataset=spec.dataset,
             r=spec.r,

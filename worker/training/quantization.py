@@ -46,6 +46,13 @@ class Quantization:
             bnb_4bit_compute_dtype=dtype,
         )
 
+    def to_source(self) -> str:
+        """Python that makes the same configuration, for a reader who loads the base model elsewhere."""
+        if self.load_in_8bit:
+            return "BitsAndBytesConfig(load_in_8bit=True)"
+        kind = f'bnb_4bit_quant_type="{self.quant_type}", bnb_4bit_use_double_quant={self.double_quant}'
+        return f"BitsAndBytesConfig(load_in_4bit=True, {kind})"
+
 
 def find_quantization(spec: Mapping[str, Any]) -> Quantization | None:
     """How the model of this spec, given as plain values, was or will be quantised; None where it is not."""

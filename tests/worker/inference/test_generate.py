@@ -11,9 +11,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from app.core.errors import InvalidInput, ModelLoadError
+from app.core.jobs.spec import parse_spec
 from tests.worker.tiny import CHAT_TEMPLATE, make_context, make_model, make_tokenizer, read_records, save_tiny_model
 from worker.context import JobContext, StopRequest
 from worker.inference.generate import Generation, Sampling, generate, load_model, run_generate, stop_token_ids
+from worker.training.model import Hardware, load_base_model
+from worker.training.quantization import Quantization
 
 pytestmark = [
     pytest.mark.model,
@@ -89,6 +92,22 @@ def test_adapter_changes_the_answer_as_its_merged_model_does(base: Path, adapter
         tuned["text"] == make_tokenizer().decode(_greedy(merged, make_tokenizer(), 8), skip_special_tokens=True).strip()
     )
     assert tuned != _run(tmp_path / "base", base, messages=QUESTION)
+
+
+def test_base_that_was_trained_quantised_answers_quantised(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str | None] = []
+
+    def load(path: str, hardware: Hardware, quantization: Quantization | None = None) -> Any:
+        loaded.append(quantization.name if quantization else None)
+        return load_base_model(path, hardware, quantization)
+
+    monkeypatch.setattr("worker.inference.generate.load_base_model", load)
+    for method in ("qlora", "lora"):
+        spec = parse_spec({"base_model": "tiny", "dataset": "boxes", "method": method}).model_dump(mode="json")
+        assert _run(tmp_path / method, base, messages=QUESTION, spec=spec)["tokens"] > 0
+    assert loaded == ["nf4", None]
 
 
 def test_answer_ends_at_a_stop_token(base: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from app.core.errors import InvalidInput
 from app.core.jobs.spec import parse_spec
@@ -33,6 +33,10 @@ pytestmark = [
 MakeJob = Callable[..., JobContext]
 CPU = Hardware(torch.device("cpu"), torch.float32)
 KINDS = {"nf4": {}, "fp4": {"bnb_4bit_quant_type": "fp4"}, "int8": {"load_in_8bit": True}}
+SOURCES = {
+    "nf4": 'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)',
+    "int8": "BitsAndBytesConfig(load_in_8bit=True)",
+}
 
 
 def load(model: Path, **spec: Any) -> Any:
@@ -53,7 +57,9 @@ def test_qlora_learns_and_says_by_what_means(make_job: MakeJob, kind: str) -> No
     receipt = json.loads((context.folder / "receipt.json").read_text())
     assert receipt["versions"]["bitsandbytes"].startswith("0.")
     assert receipt["result"]["optim"] == "adamw_8bit"
-    adapter = load_file(context.folder / "adapter" / "adapter_model.safetensors")
+    folder = context.folder / "adapter"
+    assert f"quantization_config={SOURCES[kind]})\n" in (folder / "README.md").read_text()
+    adapter = load_file(folder / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
 
 
@@ -67,6 +73,15 @@ def test_every_b_moves_in_the_first_step(make_job: MakeJob, checkpointing: bool)
     moved = {name: bool(tensor.ne(0).any()) for name, tensor in adapter.items() if ".lora_B." in name}
     assert len(moved) == 14
     assert all(moved.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_card_names_the_configuration_that_was_used(kind: str) -> None:
+    values = parse_spec({"base_model": "tiny", "dataset": "boxes", "method": "qlora", **KINDS[kind]}).model_dump()
+    quantization = find_quantization(values)
+    assert quantization is not None
+    named = eval(quantization.to_source(), {"BitsAndBytesConfig": BitsAndBytesConfig})
+    assert named.to_dict() == quantization.to_config(torch.float32).to_dict()
 
 
 @pytest.mark.parametrize("kind", KINDS)
