@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -221,10 +222,11 @@ def test_no_weights_are_held_beside_those_of_model_and_adapter(make_pairs_job: M
 
 
 def test_accumulated_pairs_give_the_losses_and_rewards_of_one_batch(make_pairs_job: MakeJob) -> None:
+    """The last step has four pairs, once as three and one: a mean of means would differ."""
     found = []
-    for batch, accumulation in ((4, 1), (1, 4)):
+    for batch, accumulation in ((6, 1), (3, 2)):
         context = make_pairs_job(
-            max_steps=4, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, eval_fraction=0
+            max_steps=4, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation
         )
         run_training(context)
         found.append({name: series(context, name) for name in ("loss", "grad_norm", "rewards_margin")})
@@ -290,14 +292,20 @@ def test_cancel_while_references_are_taken(make_pairs_job: MakeJob, monkeypatch:
     assert "train" not in phases(context)
 
 
-def test_dropout_is_in_the_policy_and_not_in_the_reference(make_pairs_job: MakeJob) -> None:
-    """With the B matrices still zero only dropout in the base model itself could tell them apart."""
-    plain, dropped = make_pairs_job(max_steps=2, eval_fraction=0), make_pairs_job(max_steps=2, eval_fraction=0)
-    folder = Path(dropped.payload["base_model"]["path"])
-    copy = dropped.folder / "model"
-    copy.mkdir(parents=True)
-    for file in folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+def test_dropout_is_in_the_policy_and_not_in_the_reference(
+    make_pairs_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here in the base model's attention: with the B matrices still zero, the adapter's own would not show."""
+    references = []
+    compare = preference.preference_losses
+
+    def watch(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> Any:
+        references.append(reference)
+        return compare(policy, reference, beta)
+
+    monkeypatch.setattr(preference, "preference_losses", watch)
+    plain, dropped = (make_pairs_job(max_steps=1, eval_fraction=0) for _ in range(2))
+    copy = shutil.copytree(dropped.payload["base_model"]["path"], dropped.folder / "model")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
     dropped.payload["base_model"]["path"] = str(copy)
@@ -305,6 +313,7 @@ def test_dropout_is_in_the_policy_and_not_in_the_reference(make_pairs_job: MakeJ
         run_training(context)
     assert series(plain, "rewards_margin")[1] == 0
     assert series(dropped, "rewards_margin")[1] != 0
+    torch.testing.assert_close(*references)
 
 
 def test_tokens_count_both_sides(make_pairs_job: MakeJob, tiny_model: Path) -> None:
