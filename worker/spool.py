@@ -57,7 +57,7 @@ class SpoolWriter:
         self.write("start", {}, step=step)
 
     def phase(self, phase: str) -> None:
-        """The job enters a phase: download, load, tokenize, train, eval, save, merge, verify, convert, generate."""
+        """The job enters a phase: one of those that docs/events.md lists for its kind."""
         self.write("phase", {"phase": phase})
 
     def progress(self, step: int, max_steps: int | None, eta_seconds: float | None = None) -> None:
