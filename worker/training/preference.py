@@ -39,7 +39,7 @@ class PairCollator:
     def __call__(self, pairs: Sequence[EncodedPair]) -> dict[str, Any]:
         sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
         counts = tuple(sum(label != IGNORED_LABEL for label in side.labels[1:]) for side in sides)
-        numbers = torch.tensor([pair.number for pair in pairs])
+        numbers = tuple(pair.number for pair in pairs)
         return {**self.rows(sides), "numbers": numbers, "label_counts": counts}
 
 
@@ -166,8 +166,8 @@ class PreferenceTrainer(AnswerTrainer):
             return pair_logps(model, inputs, self.scoring)
 
     def _known(self, inputs: dict[str, Any]) -> torch.Tensor | None:
-        known = [self._references.get(number) for number in inputs["numbers"].tolist()]
+        known = [self._references.get(number) for number in inputs["numbers"]]
         return None if None in known else torch.tensor(known, device=self.args.device)
 
     def _keep(self, inputs: dict[str, Any], logps: torch.Tensor) -> None:
-        self._references.update(zip(inputs["numbers"].tolist(), logps.tolist(), strict=True))
+        self._references.update(zip(inputs["numbers"], logps.tolist(), strict=True))
