@@ -36,7 +36,7 @@ def run_import(context: JobContext) -> dict[str, Any]:
     with publish_folder(target) as folder:
         stages.enter("convert")
         files = _place(download, folder)
-        rows = _Rows(files, download.choice.files, stages)
+        rows = FileRows(files, download.choice.files, stages)
         place = f"{source['hub_id']}, split {download.choice.split}"
         checked = _normalise(place, rows, folder / ROWS, context.payload["columns"])
         facts = _facts(source, download, files, rows.counts, checked)
@@ -56,7 +56,7 @@ def _place(download: Download, folder: Path) -> list[Path]:
     return placed
 
 
-class _Rows:
+class FileRows:
     """The rows of several files, one file after another; counts those of each."""
 
     def __init__(self, files: Sequence[Path], names: Sequence[str], stages: Stages) -> None:
@@ -78,7 +78,7 @@ class _Rows:
                 raise DatasetImportError(f"{name}: {faults}", advice=error.advice) from error
 
 
-def _normalise(place: str, rows: _Rows, target: Path, columns: dict[str, str]) -> Checked:
+def _normalise(place: str, rows: FileRows, target: Path, columns: dict[str, str]) -> Checked:
     try:
         return normalise_rows(rows, target, columns)
     except InvalidInput as error:

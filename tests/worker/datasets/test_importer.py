@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from app.core.datasets.hub import set_facts
+from app.core.datasets.models import Dataset
+from app.core.datasets.preview import preview_raw
 from app.core.errors import DatasetImportError, JobCancelled
+from app.core.paths import DataFolder
 from tests.worker.contexts import make_context, read_records
 from tests.worker.fake_hub import COMMIT, Hub
 from worker.artifacts.folders import DiskFull
+from worker.base_models.stages import Stages
 from worker.context import JobContext, StopRequest
-from worker.datasets.importer import run_import
+from worker.datasets.importer import FileRows, run_import
 
 LATER = "beef" * 10
 
@@ -108,6 +113,11 @@ def test_shards_are_one_dataset_in_their_order(hub: Hub, tmp_path: Path, run: Ru
     rows = [json.loads(line)["messages"][1]["content"] for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert rows == ["a", "b", "c", "d", "e"]
     assert [path.read_text() for path in sorted(folder.glob("source.*"))] == parts
+    dataset = Dataset(id=3, name="data", created_at=0.0)
+    set_facts(dataset, facts)
+    for first in range(1, 7):
+        shown = [row["output"] for row in preview_raw(DataFolder(tmp_path), dataset, first, count=3)]
+        assert shown == rows[first - 1 : first + 2]
 
 
 @pytest.mark.parametrize(
@@ -265,14 +275,13 @@ def test_a_cancel_takes_effect_within_a_file(hub: Hub, tmp_path: Path, run: Run,
 
 
 def test_a_cancel_takes_effect_between_rows(
-    hub: Hub, tmp_path: Path, run: Run, context: JobContext, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(hub, tmp_path, {"a.jsonl": lines("x", "y", "z")})
     monkeypatch.setattr("worker.datasets.importer._ROWS_BETWEEN_STOPS", 2)
-    monkeypatch.setattr(
-        "worker.datasets.importer._place",
-        lambda *_: setattr(context, "stop_request", StopRequest.CANCEL) or [tmp_path / COMMIT / "a.jsonl"],
-    )
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines("x", "y", "z"))
+    rows = iter(FileRows([file], ["a.jsonl"], Stages(context, total=1)))
+    assert next(rows)[0] == 1
+    context.stop_request = StopRequest.CANCEL
     with pytest.raises(JobCancelled):
-        run()
-    assert list((tmp_path / "datasets").iterdir()) == []
+        next(rows)
