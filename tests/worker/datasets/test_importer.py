@@ -16,6 +16,7 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.preview import preview_raw
 from app.core.errors import DatasetImportError, JobCancelled
 from app.core.paths import DataFolder
+from tests.parquet import write_parquet
 from tests.worker.contexts import make_context, read_records
 from tests.worker.fake_hub import COMMIT, Hub
 from worker.artifacts.folders import DiskFull
@@ -132,6 +133,25 @@ def test_each_type_of_file_is_read(hub: Hub, tmp_path: Path, run: Run, name: str
     publish(hub, tmp_path, {name: content})
     facts = run()
     assert (facts["format"], facts["rows"], facts["source"]["files"][0]["path"]) == ("prompt_completion", 1, name)
+
+
+def test_parquet_of_the_hubs_own_branch_is_read(hub: Hub, tmp_path: Path, run: Run) -> None:
+    publish(hub, tmp_path, {"data.py": "raise SystemExit"})
+    message = refused(run, tmp_path)
+    assert "makes its rows by Python code, which is never run here" in message
+    assert "refs/convert/parquet" in message
+    folder = tmp_path / "converted" / "default" / "train"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        pair = {"prompt": "Q", "chosen": f"good {number}", "rejected": "bad"}
+        write_parquet(folder / f"000{number}.parquet", [pair, pair])
+    hub.datasets["owner/data"] = {LATER: tmp_path / "converted", **hub.datasets["owner/data"]}
+    hub.branches["refs/convert/parquet"] = LATER
+    facts = run(revision="refs/convert/parquet")
+    assert (facts["format"], facts["kind"], facts["rows"]) == ("preference", "preference", 4)
+    assert [file["path"] for file in facts["source"]["files"]] == [
+        "default/train/0000.parquet", "default/train/0001.parquet",
+    ]  # fmt: skip
 
 
 def test_config_and_split_choose_files(hub: Hub, tmp_path: Path, run: Run) -> None:
