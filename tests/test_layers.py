@@ -28,6 +28,7 @@ with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": f"Be
 WORKER = "import worker.__main__, worker.loop"
 SPEC = "import app.core.jobs.submit, app.core.first_run, app.core.doctor, app.core.tables"
 CLIENT = "import app.cli"
+OF_CHILD = "import worker.child, app.core.jobs.receipts, app.core.jobs.capabilities, app.core.jobs.spec"
 
 
 def _loaded(code: str, home: Path) -> set[str]:
@@ -47,6 +48,7 @@ def _loaded(code: str, home: Path) -> set[str]:
         pytest.param(WORKER, {"worker", "app"}, {*TRAINING, *LATE, *WEB}, id="the worker"),
         pytest.param(SPEC, {"app"}, {*TRAINING, *LATE, *WEB, "worker"}, id="the kernel"),
         pytest.param(CLIENT, {"app", "httpx"}, {*TRAINING, *LATE, *WEB, "worker"}, id="the command"),
+        pytest.param(OF_CHILD, {"worker", "app"}, {"sqlalchemy", *TRAINING}, id="what a child has of the kernel"),
     ],
 )
 def test_modules(code: str, present: set[str], absent: set[str], tmp_path: Path) -> None:

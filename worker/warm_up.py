@@ -31,4 +31,5 @@ def _write_model(folder: Path) -> None:
         num_key_value_heads=1, bos_token_id=0, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.core.errors import Conflict
-from app.core.jobs.models import Job
 from app.core.paths import DataFolder
+
+if TYPE_CHECKING:  # a child knows receipts, and needs no database
+    from app.core.jobs.models import Job
 
 RECEIPT = "receipt.json"
 RECEIPT_FORMAT = 1
