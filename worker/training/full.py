@@ -21,6 +21,7 @@ from accelerate.utils import extract_model_from_parallel
 
 from app.core.errors import JobError
 from app.core.jobs.spec import TrainingSpec
+from worker.artifacts.folders import check_free_space
 from worker.artifacts.merge import save_model
 from worker.artifacts.verify import (
     Reference,
@@ -80,7 +81,10 @@ def load_whole_model(path: str | Path, hardware: Hardware) -> Any:
 
 
 class ModelOutput:
-    """A whole model, as a folder that any program loads. Made before training: it lets the base read a few prompts."""
+    """A whole model, as a folder that any program loads. Made before training: it lets the base read a few prompts.
+
+    Raises: DiskFull where the trained model would not fit beside what is on the disk now.
+    """
 
     kind = "model"
 
@@ -88,6 +92,7 @@ class ModelOutput:
         base = context.payload["base_model"]
         self._context, self._tokenizer, self._spec, self._base_name = context, tokenizer, spec, base["name"]
         self._base_dtype = _TYPES.get(check_weights(Path(base["path"])).dtype, torch.float32)
+        check_free_space(context.folder / self.kind, _weights_bytes(model, self._base_dtype))
         self._base = measure_reference(model.eval(), tokenizer, new_tokens=0)
         self._use_cache = model.config.use_cache  # gradient checkpointing switches it off while it trains
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.errors import JobCancelled, JobError
 from tests.worker.tiny import (
+    ROWS,
     make_context,
     make_model,
     make_tokenizer,
@@ -214,14 +216,17 @@ def test_what_differs_on_disk_is_never_published(make_full: MakeJob, monkeypatch
     assert not [r for r in read_records(context) if r.kind == "artifact"]
 
 
-def test_full_disk_says_how_much_before_anything_is_written(
-    make_full: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("free_mib", "needed_mib", "steps"), [(70, 80, 1)])
+def test_full_disk_is_told_before_training_where_it_can_be_known(
+    free_mib: int, needed_mib: int, steps: int, make_full: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=70 * 1024**2)
+    """At the end the tokenizer and the card count too."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=free_mib * 1024**2)
     monkeypatch.setattr("worker.artifacts.folders.shutil.disk_usage", lambda _path: usage)
-    context = make_full(max_steps=1)
-    with pytest.raises(DiskFull, match="model needs 80 MiB of free disk space"):
+    context = make_full(max_steps=1, eval_fraction=0)
+    with pytest.raises(DiskFull, match=f"model needs {needed_mib} MiB of free disk space"):
         run_training(context)
+    assert len(series(context, "loss")) == steps
     assert not (context.folder / "model").exists()
 
 
@@ -237,6 +242,21 @@ def test_stop_and_save_saves_the_model_of_that_step(make_full: MakeJob, monkeypa
     with pytest.raises(JobCancelled, match="the model is saved"):
         run_training(context)
     assert json.loads((context.folder / "model" / "meta.json").read_text())["step"] == 4
+
+
+def test_preferences_are_learned_against_the_model_as_it_started(make_full: MakeJob) -> None:
+    context = make_full(task="dpo", learning_rate=1e-3, max_steps=4, eval_steps=2)
+    pairs = [
+        {"prompt": row[:1], "chosen": row[1:], "rejected": [{"role": "assistant", "content": f"No idea {i}."}]}
+        for i, row in enumerate(ROWS)
+    ]
+    Path(context.payload["dataset"]["path"]).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    context.payload["dataset"]["kind"] = "preference"
+    run_training(context)
+    loss, margin = series(context, "eval_loss"), series(context, "eval_rewards_margin")
+    assert (loss[0], margin[0]) == (pytest.approx(math.log(2)), 0)
+    assert loss[4] < loss[2] < loss[0]
+    assert margin[4] > margin[2] > 0
 
 
 def test_samples_are_the_bases_and_then_the_trained_models(finished: Finished) -> None:
