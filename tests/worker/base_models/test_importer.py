@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from app.core.errors import JobCancelled, ModelLoadError
 from tests.worker.base_models.tiny_gguf import write_gguf
 from tests.worker.tiny import make_context, make_model, make_tokenizer, read_records, save_tiny_model
+from worker import imports
 from worker.base_models.importer import run_import
 from worker.context import JobContext, StopRequest
 
@@ -92,9 +94,10 @@ def test_unusable_folder_fails_by_name(tmp_path: Path) -> None:
         run_import(_context(tmp_path, {"kind": "folder", "path": str(tmp_path / "empty")}))
 
 
-def test_unknown_kind_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", [run_import, imports.run_import], ids=["the importer", "as the child finds it"])
+def test_unknown_kind_is_refused(tmp_path: Path, run: Callable[[JobContext], Any]) -> None:
     with pytest.raises(ModelLoadError, match="'ftp'"):
-        run_import(_context(tmp_path, {"kind": "ftp"}))
+        run(_context(tmp_path, {"kind": "ftp"}))
 
 
 @pytest.mark.parametrize("request_", list(StopRequest))
