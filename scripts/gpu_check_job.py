@@ -27,8 +27,11 @@ def make_assignment(folder: Path, **values: Any) -> Assignment:
         "spec": spec.model_dump(mode="json"),
         "base_model": {"name": "tiny", "path": str(folder / "model"), "architecture": "LlamaForCausalLM"},
         "dataset": {
-            **{"name": "rows", "path": str(rows), "tokens": str(folder / "tokens")},
-            **{"format": "messages", "sha256": None},
+            "name": "rows",
+            "path": str(rows),
+            "tokens": str(folder / "tokens"),
+            "format": "messages",
+            "sha256": None,
         },
     }
     return Assignment(

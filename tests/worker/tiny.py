@@ -108,7 +108,10 @@ def train_payload(model: Path, rows: Path, **spec: Any) -> dict[str, Any]:
         "spec": values,
         "base_model": {"name": "tiny", "path": str(model), "architecture": "LlamaForCausalLM"},
         "dataset": {
-            **{"name": "boxes", "path": str(rows), "tokens": str(rows.parent / "tokens")},
-            **{"format": "messages", "sha256": None},
+            "name": "boxes",
+            "path": str(rows),
+            "tokens": str(rows.parent / "tokens"),
+            "format": "messages",
+            "sha256": None,
         },
     }

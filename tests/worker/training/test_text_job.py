@@ -94,7 +94,12 @@ def test_continuation_starts_from_the_text_itself(tiny_model: Path, tmp_path: Pa
 
 
 def test_playground_of_a_text_job_goes_on_with_the_prompt(tiny_model: Path, tmp_path: Path) -> None:
-    request = {"base_model": {"path": str(tiny_model)}, "prompt": TEXTS[0], "max_new_tokens": 4, "spec": {"task": "text"}}
+    request = {
+        "base_model": {"path": str(tiny_model)},
+        "prompt": TEXTS[0],
+        "max_new_tokens": 4,
+        "spec": {"task": "text"},
+    }
     answer = run_generate(make_context(tmp_path / "job", "playground", request))
     tokenizer, model = make_tokenizer(), make_model(make_tokenizer()).eval()
     wanted = continue_text(model, tokenizer, TEXTS[0], Sampling(max_new_tokens=4), lambda _: False)
