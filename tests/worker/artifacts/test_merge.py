@@ -67,7 +67,7 @@ def test_logits_equal_base_and_adapter_within_rounding(dtype: str, bits: int, tr
     base: Any = AutoModelForCausalLM.from_pretrained(trained.model).eval()
     effect = (base(input_ids=IDS).logits.detach() - expected).abs().max()
     error = (expected - merged).abs().max()
-    assert error <= 16 * 2.0**-bits * expected.abs().max()
+    assert error <= 32 * 2.0**-bits * expected.abs().max()
     assert error < effect / 10, "the adapter's own effect must stand out from the rounding"
 
 
