@@ -133,6 +133,7 @@ def _base_model(session: Session, job: Job) -> dict[str, Any]:
         "path": model.path,
         "architecture": model.architecture,
         "hub_id": model.source.get("hub_id"),
+        "revision": model.source.get("revision"),
     }
 
 

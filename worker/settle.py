@@ -52,7 +52,7 @@ def _take_import(session: Session, folder: DataFolder, job: Job, summary: dict[s
         if job.dataset_id is not None:
             _take_dataset(session, folder, job.dataset_id, summary)
         else:
-            _take_model(session, folder, job.base_model_id)
+            _take_model(session, folder, job.base_model_id, summary.get("revision"))
     except AppError as error:
         return {"kind": error.code, "message": error.message, "advice": error.advice}
     return None
@@ -67,9 +67,11 @@ def _take_dataset(session: Session, folder: DataFolder, dataset_id: int, facts: 
     session.add(dataset)
 
 
-def _take_model(session: Session, folder: DataFolder, model_id: int | None) -> None:
-    """Look at the folder that the import made. Raises: InvalidInput."""
+def _take_model(session: Session, folder: DataFolder, model_id: int | None, revision: str | None) -> None:
+    """Look at the folder that the import made; `revision` is the hub's commit. Raises: InvalidInput."""
     model = session.get_one(BaseModel, model_id)
+    if revision:
+        model.source = {**model.source, "revision": revision}
     set_facts(model, inspect_folder(folder.model(model.key)))
     session.add(model)
 

@@ -77,7 +77,10 @@ def _rows(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Fact]
     )
     for key, label, note in of_rows:
         if summary.get(key):
-            yield Fact(f"rows {label}", format_number(summary[key]), note)
+            named = summary.get("first_rows", {}).get(key.removeprefix("rows_"), [])
+            more = ", …" if summary[key] > len(named) else ""
+            which = f": {', '.join(map(str, named))}{more}" if named else ""
+            yield Fact(f"rows {label}", format_number(summary[key]), note + which)
     if "packs" in summary:
         filled = f"{format_number(summary['rows_per_pack'])} rows each, {summary['pack_density']:.0%} filled"
         yield Fact("packs", format_number(summary["packs"]), filled)

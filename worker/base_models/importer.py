@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 def run_import(context: JobContext) -> dict[str, Any]:
     """Make the model of the payload usable, and return its summary: architecture, parameters, path and the like.
 
+    For a model of the hub `revision` is its commit.
+
     Payload: model_id, name, source {kind: gguf | folder | hub, path | hub_id}, target (the model's own folder),
     cache (folder of converted models, or null). A folder is used in place; the other kinds fill `target`.
 
@@ -60,7 +62,7 @@ def _import_hub(context: JobContext, hub_id: str, target: Path) -> dict[str, Any
     stages = Stages(context, total=3)
     snapshot = download_model(hub_id, stages)
     _place(snapshot, target, stages)
-    return _summarise(target, stages)
+    return {**_summarise(target, stages), "revision": snapshot.name}  # the folder's name is the commit
 
 
 def _place(source: Path, target: Path, stages: Stages) -> None:

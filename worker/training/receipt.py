@@ -39,7 +39,7 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
         "seed": spec.seed,
         "dataset": {key: dataset.get(key) for key in ("name", "format", "sha256", "source")},
         "base_model": {
-            **{key: base.get(key) for key in ("name", "architecture", "hub_id")},
+            **{key: base.get(key) for key in ("name", "architecture", "hub_id", "revision")},
             "sha256": hash_model(Path(base["path"])),
         },
         "versions": describe_versions(spec, hardware),

@@ -76,16 +76,14 @@ def _advice(task: str) -> str:
 def _log(rows: EncodedRows, spec: TrainingSpec) -> None:
     counts = rows.counts
     logger.info(
-        "%d %s to train on, %d held out; %d rows cut to %d tokens, %d rows dropped as too long or empty",
+        "%d %s to train on, %d held out; %s cut to %d tokens, %s dropped as too long or empty",
         len(rows.train), "pairs" if spec.task == "dpo" else "sequences",
         len(rows.evaluation), counts.truncated, spec.max_length, counts.dropped,
     )  # fmt: skip
-    if counts.split and spec.task == "text":
-        logger.info("%d rows are longer than max_length and became several sequences", counts.split)
-    elif counts.split:
-        logger.info(
-            "the chat template rewrites earlier turns: %d rows became one sequence for each answer", counts.split
-        )
+    if counts.split.count and spec.task == "text":
+        logger.info("longer than max_length, and now several sequences: %s", counts.split)
+    elif counts.split.count:
+        logger.info("the chat template rewrites earlier turns: a sequence for each answer of %s", counts.split)
 
 
 def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer: TokenWriter) -> Counts:
@@ -93,7 +91,7 @@ def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer:
     for sequences in _encoded(context.payload["dataset"]["path"], tokenizer, spec):
         if counts.rows % _CHECKED_ROWS == 0:
             check_cancelled(context)
-        for sequence in _kept(sequences, counts, spec):
+        for sequence in _kept(sequences, counts, counts.rows + 1, spec):
             writer.add(counts.rows, sequence)
         counts.rows += 1
         if counts.rows % _LOGGED_ROWS == 0:
@@ -101,13 +99,16 @@ def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer:
     return counts
 
 
-def _kept(sequences: Sequence[EncodedRow], counts: Counts, spec: TrainingSpec) -> list[EncodedRow]:
-    """One row's sequences, except those with nothing to learn; what became of the row is counted."""
+def _kept(sequences: Sequence[EncodedRow], counts: Counts, number: int, spec: TrainingSpec) -> list[EncodedRow]:
+    """The sequences of the row of that number, except those with nothing to learn; what became of it is counted."""
     overlong = any(sequence.truncated for sequence in sequences)
     kept = [] if overlong and spec.overlong_rows == "drop" else [one for one in sequences if one.trained_tokens]
-    counts.dropped += not kept
-    counts.truncated += bool(kept) and overlong
-    counts.split += bool(kept) and len(sequences) > (2 if spec.task == "dpo" else 1)
+    if not kept:
+        counts.dropped.add(number)
+    elif overlong:
+        counts.truncated.add(number)
+    if kept and len(sequences) > (2 if spec.task == "dpo" else 1):
+        counts.split.add(number)
     return kept
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,37 @@ from typing import Any
 from app.core.jobs.spec import TrainingSpec
 from worker.artifacts.folders import META, folder_fault, publish_artifact
 from worker.base_models.publish import hash_file, hold_lock
-from worker.training import data, encoded, pairs, reading, texts
 from worker.training.encoded import Sequences, TokenWriter
 
 logger = logging.getLogger(__name__)
 
 KEPT_ENTRIES = 4  # of each dataset, those used last
 _FORMAT = "tokens"
-_DECIDING_CODE = (data, encoded, pairs, reading, texts)
+_NAMED_ROWS = 10
+_DECIDING_CODE = tuple(
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("data", "encoded", "pairs", "reading", "rows", "texts", "token_cache")
+)
 _DECIDING_SUFFIXES = (".jinja", ".json", ".model", ".tiktoken", ".txt")  # of a model's folder
 _PACKAGES = ("jinja2", "tokenizers", "transformers")
 _BYTES_OF_A_ROWS_BYTE = 3  # at most about a token for two characters, of 5 bytes each
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many rows something befell, and the numbers of the first of them, from 1."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if len(self.first) < _NAMED_ROWS:
+            self.first.append(number)
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.first) else ""
+        return f"{self.count:,} rows ({', '.join(map(str, self.first))}{more})" if self.count else "no rows"
 
 
 @dataclass(slots=True)
@@ -37,9 +57,15 @@ class Counts:
     """What became of a dataset's rows."""
 
     rows: int = 0
-    dropped: int = 0  # rows that keep nothing to learn, or, where asked for, that are too long
-    truncated: int = 0  # rows that were cut and still have labels
-    split: int = 0  # rows that became several sequences
+    dropped: Tally = field(default_factory=Tally)  # they keep nothing to learn, or, where asked for, are too long
+    truncated: Tally = field(default_factory=Tally)  # they were cut and still have labels
+    split: Tally = field(default_factory=Tally)  # they became several sequences
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Counts:
+        """Back from `asdict`."""
+        tallies = {name: Tally(**values[name]) for name in ("dropped", "truncated", "split")}
+        return cls(values["rows"], **tallies)
 
 
 Encode = Callable[[TokenWriter], Counts]
@@ -72,7 +98,7 @@ def what_decides(tokenizer: Any, model_folder: Path, rows_sha256: str, spec: Tra
         "tokenizer": _digest(file for file in sorted(model_folder.iterdir()) if _is_deciding(file)),
         "chat_template": tokenizer.chat_template,
         "settings": {name: getattr(spec, name) for name in ("task", "max_length", "overlong_rows")},
-        "code": _digest(Path(str(module.__file__)) for module in _DECIDING_CODE),
+        "code": _digest(_DECIDING_CODE),
         "versions": {package: version(package) for package in _PACKAGES},
     }
 
@@ -94,7 +120,7 @@ def _read(entry: Path, decides: dict[str, Any]) -> Counts | None:
     if fault is None:
         meta = json.loads((entry / META).read_bytes())
         if meta.get("kind") == _FORMAT and meta.get("decides") == decides:
-            return Counts(**meta["counts"])
+            return Counts.from_json(meta["counts"])
         fault = f"its {META} is not that of these rows"
     logger.warning("the tokenized rows kept in %s are not used and made anew: %s", entry, fault)
     return None

@@ -171,7 +171,7 @@ def _prompts(context: JobContext, rows: EncodedRows, tokenizer: Any, spec: Train
 def _summary(
     callback: SpoolCallback, model: Any, rows: EncodedRows, hardware: Hardware, extra: dict[str, Any]
 ) -> dict[str, Any]:
-    totals = callback.totals
+    totals, counts = callback.totals, rows.counts
     trainable, everything = count_parameters(model)
     return {
         "train_loss": totals.train_loss,
@@ -185,9 +185,10 @@ def _summary(
         "row_unit": "pair" if isinstance(rows.train, Pairs) else "sequence",
         "rows_train": len(rows.train),
         "rows_eval": len(rows.evaluation),
-        "rows_dropped": rows.counts.dropped,
-        "rows_truncated": rows.counts.truncated,
-        "rows_split": rows.counts.split,
+        "rows_dropped": counts.dropped.count,
+        "rows_truncated": counts.truncated.count,
+        "rows_split": counts.split.count,
+        "first_rows": {"dropped": counts.dropped.first, "truncated": counts.truncated.first},
         "device": str(hardware.device),
         "dtype": hardware.dtype_name,
         **totals.beside,

@@ -26,7 +26,7 @@ class BaseModel(Numbered, table=True):
 
     name: str = Field(unique=True)
     status: ModelStatus = enum_field(ModelStatus, "status", default=ModelStatus.IMPORTING)
-    source: dict[str, Any] = json_field(nullable=False, default_factory=dict)  # {kind: gguf|folder|hub, path|hub_id}
+    source: dict[str, Any] = json_field(nullable=False, default_factory=dict)  # {kind, path | hub_id, revision}
     path: str | None = None
     architecture: str | None = None
     parameters: int | None = None

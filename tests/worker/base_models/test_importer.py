@@ -85,6 +85,7 @@ def test_hub_snapshot_is_placed_in_the_models_own_folder(tmp_path: Path, monkeyp
     summary = run_import(context)
     assert summary["path"] == str(tmp_path / "models" / "1")
     assert summary["architecture"] == "LlamaForCausalLM"
+    assert summary["revision"] == snapshot.name
     assert _progress(context) == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 

@@ -83,7 +83,7 @@ PAIRS: list[Pair] = [(row[:1], row[1:], say("No idea. " * (1 + number % 3))) for
 
 def test_rows_are_pairs_split_and_ordered_whole(tmp_path: Path, tokenizer: Any) -> None:
     rows = load(tmp_path, PAIRS, eval_fraction=0.25)
-    assert (len(rows.train), len(rows.evaluation), rows.counts.split) == (18, 6, 0)
+    assert (len(rows.train), len(rows.evaluation), rows.counts.split.count) == (18, 6, 0)
     assert isinstance(rows.train, Pairs)
     encoded = [encode_pair(tokenizer, pair, 128) for pair in PAIRS]
     for pair in [*rows.train, *rows.evaluation.by_length()]:
@@ -106,7 +106,7 @@ def test_pairs_that_are_cut_or_lose_an_answer_are_counted(
     long_prompt: Pair = ([{"role": "user", "content": "red " * 200}], ANSWER, say("Green."))
     rows = load(tmp_path, [PAIRS[0], long_answer, long_prompt, PAIRS[1]], max_length=100, overlong_rows=overlong)
     assert len(rows.train) == len(kept)
-    assert (rows.counts.rows, rows.counts.dropped, rows.counts.truncated) == (4, dropped, truncated)
+    assert (rows.counts.rows, rows.counts.dropped.count, rows.counts.truncated.count) == (4, dropped, truncated)
 
 
 def test_a_row_that_is_no_pair_is_named(tmp_path: Path) -> None:

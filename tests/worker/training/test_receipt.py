@@ -24,6 +24,7 @@ def test_receipt_holds_what_decided_the_result(tmp_path: Path) -> None:
     payload = train_payload(model, rows, max_steps=2, seed=7)
     source = {"kind": "hub", "hub_id": "owner/data", "revision": "c" * 40}
     payload["dataset"] |= {"sha256": hash_file(rows), "source": source}
+    payload["base_model"] |= {"hub_id": "owner/tiny", "revision": "d" * 40}
     context = make_context(tmp_path / "job", "train", payload)
     summary = run_training(context)
     receipt = json.loads((context.folder / "receipt.json").read_text())
@@ -31,6 +32,7 @@ def test_receipt_holds_what_decided_the_result(tmp_path: Path) -> None:
     assert (receipt["seed"], receipt["spec"]["max_steps"]) == (7, 2)
     facts = {"name": "boxes", "format": "messages", "sha256": hash_file(rows), "source": source}
     assert receipt["dataset"] == facts
+    assert (receipt["base_model"]["hub_id"], receipt["base_model"]["revision"]) == ("owner/tiny", "d" * 40)
     assert receipt["base_model"]["sha256"] == hash_model(model)
     assert receipt["versions"]["peft"] == version("peft")
     assert receipt["hardware"]["device"] == "cpu"

@@ -36,7 +36,7 @@ def test_overlong_rows_are_cut_or_left_out_and_counted(
     tmp_path: Path, choice: str, trained: int, dropped: int, truncated: int
 ) -> None:
     rows, _ = load(tmp_path, [ROWS[0], LONG, ROWS[1]], max_length=100, overlong_rows=choice)
-    assert (len(rows.train), rows.counts.dropped, rows.counts.truncated) == (trained, dropped, truncated)
+    assert (len(rows.train), rows.counts.dropped.count, rows.counts.truncated.count) == (trained, dropped, truncated)
     assert all(len(row.input_ids) <= 100 for row in rows.train)
 
 
@@ -45,8 +45,8 @@ def test_rewritten_history_makes_a_sequence_for_each_answer_and_the_log_says_so(
 ) -> None:
     caplog.set_level(logging.INFO, "worker.training.rows")
     rows, _ = load(tmp_path, [ROWS[0], TWO_TURNS], template=REWRITING)
-    assert (len(rows.train), rows.counts.split) == (3, 1)
-    assert "rewrites earlier turns: 1 rows became one sequence for each answer" in caplog.text
+    assert (len(rows.train), rows.counts.split.count) == (3, 1)
+    assert "rewrites earlier turns: a sequence for each answer of 1 rows (2)" in caplog.text
 
 
 def test_row_whose_answer_cannot_be_told_from_its_prompt_is_refused_by_number(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_changed_rows_or_code_are_another_entry(
     load()
     write_rows(tmp_path / "rows.jsonl", ROWS[:10])
     assert load().counts.rows == 10
-    monkeypatch.setattr(token_cache, "_DECIDING_CODE", (rows_module,))
+    monkeypatch.setattr(token_cache, "_DECIDING_CODE", (Path(str(rows_module.__file__)),))
     load()
     assert len(entries(tmp_path)) == 3
 

@@ -348,6 +348,7 @@ def test_rows_without_an_answer_left_are_dropped_and_counted(make_job: MakeJob) 
     write_rows(Path(context.payload["dataset"]["path"]), [*ROWS[:4], long, wordy])
     summary = run_training(context)
     assert (summary["rows_train"], summary["rows_dropped"], summary["rows_truncated"]) == (5, 1, 1)
+    assert summary["first_rows"] == {"dropped": [5], "truncated": [6]}
 
 
 def test_nothing_left_to_learn_says_what_to_raise(make_job: MakeJob) -> None:
