@@ -145,10 +145,10 @@ class PreferenceTrainer(AnswerTrainer):
     def keep_start(self, batches: Iterable[dict[str, Any]], total: int) -> None:
         """Take the model as it is now for the reference of these `total` pairs; the log tells how far it is."""
         told = time.monotonic()
-        with self.attending(), self.accelerator.autocast(), evaluating(self.model), torch.inference_mode():
+        with self.attending(), evaluating(self.model), torch.inference_mode():
             for batch in batches:
                 inputs = moved(batch, self.args.device)
-                self._keep(inputs, pair_logps(self.model, inputs, self.scoring))
+                self._keep(inputs, self._logps(self.model, inputs))
                 if time.monotonic() - told >= _LOGGED_SECONDS:
                     told = time.monotonic()
                     logger.info("reference of %d of %d pairs", len(self._references), total)
@@ -157,13 +157,18 @@ class PreferenceTrainer(AnswerTrainer):
         reference = self._known(inputs)
         if reference is None:
             reference = self._adapter_off(model, inputs)
-        return preference_losses(pair_logps(model, inputs, self.scoring), reference, self._beta)
+        return preference_losses(self._logps(model, inputs), reference, self._beta)
+
+    def _logps(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Log-probabilities (pairs, 2); policy and reference are computed in the same type, the head's too."""
+        with self.accelerator.autocast():
+            return pair_logps(model, inputs, self.scoring)
 
     def _adapter_off(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Log-probabilities (pairs, 2) of the base model, which is there without a second copy."""
         adapted: Any = self.model
         with evaluating(model), adapted.disable_adapter(), torch.no_grad():
-            return pair_logps(model, inputs, self.scoring)
+            return self._logps(model, inputs)
 
     def _known(self, inputs: dict[str, Any]) -> torch.Tensor | None:
         known = [self._references.get(number) for number in inputs["numbers"]]

@@ -277,6 +277,14 @@ def test_a_start_that_the_base_model_is_not_is_kept_as_reference(
     assert series(context, "rewards_margin")[4] > 0.01
 
 
+def test_policy_and_reference_are_computed_in_one_type(make_pairs_job: MakeJob) -> None:
+    """Weights in fp32, arithmetic in bfloat16: a head in fp32 for the one alone would begin with a margin."""
+    context = make_pairs_job(method="full", bf16=True, max_steps=2, eval_steps=2)
+    run_training(context)
+    assert series(context, "loss")[1] == pytest.approx(math.log(2), rel=1e-6)
+    assert (series(context, "rewards_margin")[1], series(context, "eval_rewards_margin")[0]) == (0, 0)
+
+
 def test_cancel_while_references_are_taken(make_pairs_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     context = make_pairs_job(init_lora_weights="pissa")
     phase = context.spool.phase
