@@ -17,7 +17,7 @@ from worker.training.adapters import base_stays
 from worker.training.best import BestEval
 from worker.training.clock import TrainingClock, seconds_left
 from worker.training.duties import Duties, Mark, RunTotals
-from worker.training.guard import RunGuard
+from worker.training.guard import RunGuard, require_finite
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass
 class SpoolCallback(TrainerCallback):
-    """Reports to the spool. A loss is the mean over the labelled tokens of the steps since the last point."""
+    """Reports to the spool. A loss is the mean of the steps since the last point, each that of its labelled tokens."""
 
     context: JobContext
     spec: TrainingSpec
@@ -101,6 +101,7 @@ class SpoolCallback(TrainerCallback):
             return
         self._report_metrics(state, logs)
         self._guard.check_loss(logs["loss"], state.global_step)
+        require_finite("gradient's norm", logs["grad_norm"], state.global_step)
         with self._clock.paused():
             better = self._evaluate_if_due(state, control)
             self._save_if_due(state, control, better=better and self.best.patience is not None)
@@ -155,7 +156,8 @@ class SpoolCallback(TrainerCallback):
         better = self.best.take(state.global_step, self.totals.eval_loss)
         if better or self.best.patience is None:  # with a patience the best weights are those that are saved
             self.totals.beside.update(values)
-        if self.best.stopped and state.global_step < state.max_steps:
+        self.best.stopped &= state.global_step < state.max_steps  # at the last step nothing is cut short
+        if self.best.stopped:
             control.should_training_stop = True
             logger.info(
                 "stopped early at step %d: %d evals without a better eval loss than %.4f at step %d",
@@ -180,6 +182,7 @@ class SpoolCallback(TrainerCallback):
         values = evaluate(base)
         self.context.spool.metrics(step, values)
         logger.info("step %d  eval loss %.4f", step, values["eval_loss"])
+        require_finite("eval loss", values["eval_loss"], step)
         return values
 
     def _save_if_due(self, state: TrainerState, control: TrainerControl, *, better: bool) -> None:

@@ -65,11 +65,7 @@ class RunGuard:
 
     def check_loss(self, loss: float, step: int) -> None:
         """Raises: JobError where the loss is not finite, or exactly zero for the third logged step in a row."""
-        if not math.isfinite(loss):
-            raise JobError(
-                f"The loss became {loss} at step {step}, so nothing more can be learned.",
-                advice="Try a tenth of learning_rate, or a lower max_grad_norm, and look for odd rows in the dataset.",
-            )
+        require_finite("loss", loss, step)
         self._zero_losses = self._zero_losses + 1 if loss == 0 else 0
         if self._zero_losses == _ZERO_LOSSES:
             raise JobError(
@@ -77,6 +73,15 @@ class RunGuard:
                 "left to learn.",
                 advice="Look at the dataset: rows whose answers are all alike or already known teach nothing.",
             )
+
+
+def require_finite(what: str, value: float, step: int) -> None:
+    """Raises: JobError. A gradient's norm that is no number has made the weights none by then, as has an eval loss."""
+    if not math.isfinite(value):
+        raise JobError(
+            f"The {what} became {value} at step {step}, so nothing more can be learned.",
+            advice="Try a tenth of learning_rate, or a lower max_grad_norm, and look for odd rows in the dataset.",
+        )
 
 
 def _zeros(tensors: dict[str, Any]) -> Iterator[str]:

@@ -98,6 +98,13 @@ class AnswerTrainer(Trainer):
         return LengthGroupedSampler(self.row_lengths, per_step, self.args.seed)
 
     @override
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers' own; but a run of one step has no warm-up, which would hold its learning rate at 0."""
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    @override
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The trainable tensors alone; optimizer, scheduler and random states are loaded by the Trainer itself."""
         load_trainable(self.model, Path(resume_from_checkpoint))

@@ -80,6 +80,14 @@ def test_training_that_gets_better_runs_to_its_end(make_job: MakeJob, monkeypatc
     assert (summary["best_eval_step"], summary["saved_step"]) == (6, 6)
 
 
+def test_patience_that_runs_out_with_the_last_step_stops_nothing(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow([3.0, 2.5, 2.6], monkeypatch)
+    summary = run_training(make_job(max_steps=4, eval_steps=2, save_steps=50, early_stopping_patience=1))
+    assert (summary["steps"], summary["saved_step"], summary["stopped_early"]) == (4, 2, False)
+
+
 def test_without_a_patience_nothing_changes(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     follow([3.0, 2.0, 2.1, 2.2, 2.3], monkeypatch)
     context = make_job(max_steps=8, eval_steps=2, save_steps=50)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Trainer
 
 from app.core.errors import DatasetFormatError, JobError
 from worker.context import JobContext
-from worker.training import train
+from worker.training import train, trainer
+from worker.training.adapters import WEIGHTS
 from worker.training.guard import RunGuard
 from worker.training.train import run_training
 
@@ -73,9 +75,9 @@ def test_target_whose_gradient_is_zero_stops_the_run(make_job: MakeJob, monkeypa
 def test_adapter_that_the_optimizer_does_not_move_stops_the_run(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other_weights(trainer: Trainer, *_: Any) -> Any:
-        trainer.optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-        return trainer.optimizer
+    def other_weights(self: Trainer, *_: Any) -> Any:
+        self.optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return self.optimizer
 
     monkeypatch.setattr(Trainer, "create_optimizer", other_weights)
     with pytest.raises(JobError, match="14 trainable tensors stayed zero after an optimizer step"):
@@ -105,6 +107,42 @@ def test_loss_that_is_zero_now_and_then_is_none_of_it() -> None:
 def test_loss_that_is_no_number_is_refused(loss: float) -> None:
     with pytest.raises(JobError, match=f"became {loss} at step 4"):
         RunGuard().check_loss(loss, 4)
+
+
+@pytest.mark.parametrize("eval_fraction", [0, 0.1])
+def test_gradient_that_is_no_number_in_the_last_step_is_not_saved(
+    eval_fraction: float, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is that of before the step, and finite."""
+    step = Trainer.training_step
+
+    def spoil(self: Trainer, model: Any, *given: Any) -> torch.Tensor:
+        loss = step(self, model, *given)
+        if self.state.global_step == 2:
+            next(p for p in model.parameters() if p.grad is not None).grad[0] = float("nan")
+        return loss
+
+    monkeypatch.setattr(Trainer, "training_step", spoil)
+    context = make_job(max_steps=3, save_steps=3, eval_fraction=eval_fraction)
+    with pytest.raises(JobError, match="The gradient's norm became nan at step 3"):
+        run_training(context)
+    assert not (context.folder / "adapter").exists()
+
+
+def test_eval_loss_that_is_no_number_stops_the_run(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, float("nan")])
+    monkeypatch.setattr(trainer, "mean_loss", lambda *_: next(losses))
+    with pytest.raises(JobError, match="The eval loss became nan at step 2"):
+        run_training(make_job(max_steps=4, eval_steps=2))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant_with_warmup"])
+def test_run_of_a_single_step_learns(schedule: str, make_job: MakeJob) -> None:
+    """A warm-up of one step would be all of it, at a learning rate of 0."""
+    context = make_job(max_steps=1, warmup_ratio=0.03, lr_scheduler_type=schedule)
+    run_training(context)
+    weights = load_file(context.folder / "adapter" / WEIGHTS)
+    assert all(tensor.any() for name, tensor in weights.items() if ".lora_B." in name)
 
 
 def test_dataset_without_a_token_to_learn_fails_at_once_naming_the_rows(make_job: MakeJob) -> None:
