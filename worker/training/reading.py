@@ -27,12 +27,13 @@ def read_as(path: Path, take: Callable[[Object], Read], chosen: Collection[int] 
 
     `take` may raise ValueError, KeyError or TypeError. Raises: DatasetFormatError naming the row.
     """
-    left = len(chosen) if chosen is not None else -1
+    wanted = None if chosen is None else frozenset(chosen)  # a list would be searched anew for every line
+    left = -1 if wanted is None else len(wanted)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if left == 0:
                 return
-            if chosen is None or number - 1 in chosen:
+            if wanted is None or number - 1 in wanted:
                 left -= 1
                 yield _parse_row(line, take, number)
 
