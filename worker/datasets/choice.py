@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from app.core.errors import DatasetImportError
-from worker.datasets.layout import DEFAULT, SUFFIXES, Layout, Splits, read_layout
+from worker.datasets.layout import DEFAULT, SUFFIXES, Layout, Splits, name_of, read_layout
 
 MAX_NAMED = 20  # so many configs, splits or file types are named in a message
 _CONVERTED_BRANCH = "refs/convert/parquet"
@@ -45,7 +45,7 @@ def read_configs(hub_id: str, readme: str) -> list[Mapping[str, Any]]:
     end = next(number for number, line in enumerate(lines[1:], start=1) if line.strip() == "---")
     try:
         header = yaml.safe_load("\n".join(lines[1:end]))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date such as 2024-02-30
         raise DatasetImportError(
             f"The README of {hub_id} has a header that is not valid YAML: {_first_line(error)}",
             advice="Name a revision whose README is in order, or download the data file and upload it.",
@@ -56,7 +56,7 @@ def read_configs(hub_id: str, readme: str) -> list[Mapping[str, Any]]:
 
 def _default_of(configs: Sequence[Mapping[str, Any]], layout: Layout) -> str | None:
     """The config that the repository itself says is meant where none is named."""
-    marked = [str(config.get("config_name")) for config in configs if config.get("default") is True]
+    marked = [name_of(config.get("config_name"), DEFAULT) for config in configs if config.get("default") is True]
     return next((name for name in [*marked, DEFAULT] if name in layout), None)
 
 

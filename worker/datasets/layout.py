@@ -26,6 +26,7 @@ _KEYWORDS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLIT_OF_KEYWORD = {word: split for split, words in _KEYWORDS.items() for word in words}
+_PIECES = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])")  # of a pattern
 _WORD = re.compile(rf"(?:^|[-._ 0-9/])({'|'.join(_SPLIT_OF_KEYWORD)})(?=[-._ 0-9/]|$)", re.IGNORECASE)
 
 
@@ -36,7 +37,7 @@ def read_layout(names: Iterable[str], configs: Sequence[Mapping[str, Any]] = ())
     """
     files = sorted((name for name in names if _is_data(name)), key=_in_order)
     if configs:
-        layout = {str(config.get("config_name", DEFAULT)): _read_config(files, config) for config in configs}
+        layout = {name_of(config.get("config_name"), DEFAULT): _read_config(files, config) for config in configs}
     else:
         layout = _converted(files) or {DEFAULT: _by_names(files)}
     return {name: splits for name, splits in layout.items() if splits}
@@ -54,28 +55,29 @@ def _in_order(name: str) -> list[tuple[int, str]]:
 
 
 def _read_config(files: Sequence[str], config: Mapping[str, Any]) -> Splits:
-    folder = str(config.get("data_dir") or "").strip("/")
+    folder = name_of(config.get("data_dir"), "").strip("/")
     inside = [name for name in files if not folder or name.startswith(f"{folder}/")]
     if not config.get("data_files"):
         return _by_names(inside)
     splits: Splits = {}
     for split, pattern in _patterns(config["data_files"]):
-        wanted = _glob(f"{folder}/{pattern}" if folder else pattern)
-        known = splits.setdefault(split, [])
-        known += [name for name in files if wanted.fullmatch(name) and name not in known]
+        wanted = f"{folder}/{pattern}" if folder else pattern
+        chosen = splits.setdefault(split, [])
+        known = set(chosen)
+        chosen += [name for name in files if name not in known and _matches(name, wanted)]
     return {split: chosen for split, chosen in splits.items() if chosen}
 
 
 def _patterns(data_files: Any) -> list[tuple[str, str]]:
     """(split, pattern) pairs of a `data_files` entry: a pattern, a list of them, {split: …}, or [{split, path}, …]."""
     if isinstance(data_files, Mapping):
-        return [(str(split), pattern) for split, paths in data_files.items() for pattern in _as_list(paths)]
-    pairs = []
+        return [(str(split), pattern) for split, paths in data_files.items() for pattern in _texts(paths)]
+    pairs: list[tuple[str, str]] = []
     for entry in _as_list(data_files):
         if isinstance(entry, Mapping):
-            pairs += [(str(entry.get("split", _TRAIN)), pattern) for pattern in _as_list(entry.get("path"))]
+            pairs += [(name_of(entry.get("split"), _TRAIN), pattern) for pattern in _texts(entry.get("path"))]
         else:
-            pairs.append((_TRAIN, entry))
+            pairs.append((_TRAIN, str(entry)))
     return pairs
 
 
@@ -84,17 +86,48 @@ def _as_list(value: Any) -> list[Any]:
     return [each for each in values if isinstance(each, str | Mapping)]
 
 
-def _glob(pattern: str) -> re.Pattern[str]:
-    """`*` and `?` stay within a folder, `**` crosses folders, a folder's name means all that is in it."""
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", str(PurePosixPath(pattern)))
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = [
-        meaning.get(piece) or (piece.replace("[!", "[^") if piece[:1] == "[" else re.escape(piece)) for piece in pieces
-    ]
+def _texts(value: Any) -> list[str]:
+    return [each for each in _as_list(value) if isinstance(each, str)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """`*` and `?` stay within a folder, `**` crosses folders, a folder's name means all that is in it.
+
+    All ends that a piece may have are followed at once: a README from anywhere must not cost exponential time.
+    """
+    ends = {0}
+    for piece in _PIECES.split(str(PurePosixPath(pattern))):
+        ends = {end for start in ends for end in _ends(piece, name, start)}
+    return any(end == len(name) or name[end] == "/" for end in ends)
+
+
+def _ends(piece: str, name: str, start: int) -> Iterable[int]:
+    """Where in `name` a piece of a pattern may end that begins at `start`."""
+    if piece == "**":
+        return range(start, len(name) + 1)
+    if piece == "**/":
+        return (start, *(at + 1 for at in range(start, len(name)) if name[at] == "/"))
+    if piece == "*":
+        slash = name.find("/", start)
+        return range(start, (len(name) if slash < 0 else slash) + 1)
+    if piece[:1] == "[" and (one := _class(piece)):
+        return (start + 1,) if one.fullmatch(name[start : start + 1]) else ()
+    if piece == "?":
+        return (start + 1,) if name[start : start + 1] not in ("", "/") else ()
+    return (start + len(piece),) if name.startswith(piece, start) else ()
+
+
+def _class(piece: str) -> re.Pattern[str] | None:
+    """`[a-c]` or `[!a-c]` as an expression; None for one such as [z-a], which stands for itself."""
     try:
-        return re.compile("".join(parts) + "(?:/.*)?")
-    except re.error:  # a class such as [z-a], which matches nothing
-        return re.compile(re.escape(pattern))
+        return re.compile(piece.replace("[!", "[^", 1))
+    except re.error:
+        return None
+
+
+def name_of(value: Any, otherwise: str) -> str:
+    """A name in the header; what is no plain value names nothing (a list may be an alias that grows when printed)."""
+    return str(value) if isinstance(value, str | int | float) else otherwise
 
 
 def _converted(files: Sequence[str]) -> Layout:

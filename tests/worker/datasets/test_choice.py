@@ -92,6 +92,13 @@ def test_a_header_is_read_whatever_stands_behind_it() -> None:
         assert [config["config_name"] for config in read_configs("owner/data", readme)] == ["easy", "hard"]
 
 
+def test_a_date_that_is_none_in_a_header_is_said() -> None:
+    """PyYAML raises no YAMLError for it."""
+    assert _refused(["x.csv"], "---\nupdated: 2024-02-30\n---\n").startswith(
+        "The README of owner/data has a header that is not valid YAML: day is out of range"
+    )
+
+
 def test_a_broken_header_is_said() -> None:
     assert _refused(["x.csv"], "---\n{not: [yaml\n---\n").startswith(
         "The README of owner/data has a header that is not valid YAML: while parsing a flow"

@@ -90,6 +90,11 @@ FILES = ["en/a.jsonl", "en/b.jsonl", "en/deep/c.jsonl", "de/a.jsonl", "test.csv"
                      {"train": ["en/a.jsonl"], "held_out": ["test.csv"]}, id="splits as keys"),
         pytest.param([{"split": "train", "path": "en/a.jsonl"}, {"split": "test", "path": ["test.csv", "gone.csv"]}],
                      {"train": ["en/a.jsonl"], "test": ["test.csv"]}, id="splits as a list"),
+        pytest.param("**[!a-z].jsonl", {"train": ["en/d[1].jsonl"]}, id="two stars within a name, and no letter"),
+        pytest.param("en/d[1].jsonl", {}, id="a name that is a class"),
+        pytest.param("**/**/e*/**/?.jsonl", {"train": ["en/a.jsonl", "en/b.jsonl", "en/deep/c.jsonl"]}, id="stars"),
+        pytest.param({"train": {"path": "en/a.jsonl"}}, {}, id="a mapping where a pattern belongs"),
+        pytest.param([{"split": ["test"], "path": "test.csv"}], {"train": ["test.csv"]}, id="a split that is no name"),
         pytest.param(None, {"test": ["test.csv"]}, id="nothing: by names"),
         pytest.param(7, {}, id="a number"),
     ],
@@ -111,3 +116,10 @@ def test_a_config_may_have_a_folder_of_its_own() -> None:
         "german": {"test": ["de/a.jsonl"]},
         "default": {"train": ["test.csv"]},
     }
+
+
+@pytest.mark.parametrize("pattern", ["**/" * 24 + "z.jsonl", "*a" * 24 + "z.jsonl", "**a" * 24 + "z.jsonl"])
+def test_a_pattern_of_many_stars_costs_no_exponential_time(pattern: str) -> None:
+    """A README is written by anyone; a backtracking match would take years here."""
+    files = ["a/" * 48 + "b.jsonl", "a" * 96 + ".jsonl"]
+    assert read_layout(files, [{"data_files": pattern}]) == {}
