@@ -160,12 +160,19 @@ def _whole_module_faults(model: Any, spec: TrainingSpec) -> Iterable[Fault]:
     for name in spec.modules_to_save:
         if name not in owners:
             yield Fault("modules_to_save", f"the model has no {name}; it has {', '.join(sorted(owners))}")
+        elif also := _also_matched(name, owners, spec):
+            yield Fault("modules_to_save", f"{name} would take {also} too: peft matches the ends", f"Name {also} too.")
         elif name in targeted:
             yield Fault("modules_to_save", f"{name} has LoRA already", "Leave it out here or in target_modules.")
         elif any(owners[name] is each for each in shared):
             yield Fault("modules_to_save", f"{name} is tied: embeddings and head share one weight", "Leave it out.")
         elif any(not p.dtype.is_floating_point for p in owners[name].parameters(False)):
             yield Fault("modules_to_save", f"{name} is held quantised and cannot be trained whole", "Leave it out.")
+
+
+def _also_matched(name: str, owners: Iterable[str], spec: TrainingSpec) -> str:
+    """Modules that peft would train along with this one and that the spec does not name, such as every norm."""
+    return ", ".join(sorted({each for each in owners if each.endswith(name)} - set(spec.modules_to_save)))
 
 
 def _is_tied(model: Any) -> bool:

@@ -45,6 +45,11 @@ def combination_faults(spec: TrainingSpec) -> list[Fault]:
         ),
         (spec.load_in_8bit and not quantised, "load_in_8bit", "needs `method: qlora`"),
         (
+            spec.use_dora and spec.load_in_8bit,
+            "use_dora",
+            "peft computes DoRA beside weights of 4 bits and not of 8; leave one of the two out",
+        ),
+        (
             quantised and spec.init_lora_weights.startswith(("pissa", "olora")),
             "init_lora_weights",
             "starts from the weights themselves, which `method: qlora` holds quantised; use default",

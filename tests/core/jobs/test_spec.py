@@ -96,6 +96,7 @@ def _faults(**values: Any) -> dict[str, str]:
     ("values", "field", "message"),
     [
         ({"load_in_8bit": True}, "load_in_8bit", "needs `method: qlora`"),
+        ({"method": "qlora", "load_in_8bit": True, "use_dora": True}, "use_dora", "of 4 bits and not of 8"),
         ({"method": "qlora", "init_lora_weights": "pissa"}, "init_lora_weights", "holds quantised"),
         ({"method": "full", "use_dora": True}, "use_dora", "belongs to LoRA"),
         ({"task": "dpo", "packing": True}, "packing", "pairs cannot be packed"),

@@ -129,6 +129,7 @@ def test_step_0_is_the_base_model(variant: str, biased_model: Path, tmp_path: Pa
         ({"modules_to_save": ["nowhere"]}, "modules_to_save", "has no nowhere; it has .*lm_head"),
         ({"modules_to_save": ["q_proj"]}, "modules_to_save", "q_proj has LoRA already"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save", "tied"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save", "norm would take input_layernorm, post_attention_layernorm"),
         ({"modules_to_save": ["embed_tokens"]}, "modules_to_save", "tied"),
         ({"rank_pattern": {"lm_head": 4}}, "rank_pattern", "lm_head matches no targeted module"),
         ({"alpha_pattern": {"proj": 4}}, "alpha_pattern", "proj matches no targeted module"),
