@@ -14,7 +14,7 @@ from fastapi import Request
 
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
-from app.core.jobs.spec import TrainingSpec
+from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
 from app.jobs.fields import FormField, applies, make_field, parse, show
 
 NAME = "name"  # of the job; not a field of the spec
@@ -109,10 +109,15 @@ def build_form(
 
 
 def start_from_preset(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with the preset's in place of every value that presets decide. Raises: NotFound."""
+    """`values` with the preset's in place of every value that presets decide; the task's go before the preset's.
+
+    Raises: NotFound.
+    """
     decided = {name for preset in PRESETS for name in preset.values}
     rest = {name: value for name, value in values.items() if name not in decided}
-    return {**rest, **get_preset(key).values, PRESET: key}
+    of_task = TASK_DEFAULTS.get(_chosen(values)[1], {})
+    of_preset = {name: value for name, value in get_preset(key).values.items() if name not in of_task}
+    return {**rest, **of_preset, PRESET: key}
 
 
 def follow_choice(typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,4 +169,5 @@ def _placed(fault: Fault) -> str:
 
 
 def _sentence(fault: Fault) -> str:
-    return f"{fault.message}. {fault.advice}" if fault.advice else fault.message
+    """As on the command line, without the marks of code, which a page would show as they are."""
+    return (f"{fault.message}. {fault.advice}" if fault.advice else fault.message).replace("`", "")

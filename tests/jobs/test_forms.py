@@ -99,6 +99,9 @@ def test_a_preset_speaks_for_its_own_method_and_for_sft() -> None:
     followed = follow_choice(_typed(start, task="dpo"))
     rate = _fields(_build(followed))["learning_rate"]
     assert (rate.value, rate.changed) == ("5e-05", False)
+    applied = _fields(_build(start_from_preset("balanced", {**NEEDED, "task": "dpo", "learning_rate": "1"})))
+    rate = applied["learning_rate"]
+    assert (rate.value, rate.changed) == ("5e-05", False), "the preset was taken after the task"
 
 
 def test_a_choice_made_after_the_fields_were_shown_is_noticed() -> None:
@@ -169,6 +172,11 @@ def test_every_fault_stands_beside_its_field_and_what_was_typed_stays() -> None:
 def test_fault_of_no_field_is_shown_above_the_form() -> None:
     form = _build({}, [Fault("nonsense", "unknown field", "Known fields: r.")])
     assert form.errors == ["nonsense: unknown field. Known fields: r."]
+
+
+def test_a_fault_is_shown_without_the_marks_of_code() -> None:
+    fields = _fields(_build({}, [Fault("packing", "turn it off for `task: dpo`", "Or use `task: sft`.")]))
+    assert fields["packing"].errors == ["turn it off for task: dpo. Or use task: sft."]
 
 
 def test_a_value_that_is_not_registered_any_more_is_kept_and_advanced_changes_are_counted() -> None:
