@@ -51,7 +51,8 @@ def run_assignment(assignment: Assignment) -> int:
         spool.finished("cancelled")
         return 0
     except Exception as error:
-        logger.exception("job %s failed", assignment.job_id)
+        expected = isinstance(error, AppError)  # its message says all; where in our code it was found helps nobody
+        logger.error("job %s failed: %s", assignment.job_id, error, exc_info=None if expected else error)
         spool.finished("failed", error=describe_error(error))
         return 1
     finally:
