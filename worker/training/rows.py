@@ -58,6 +58,7 @@ def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> Encode
     else:
         rows = EncodedRows(train, evaluation, held_out, counts)
     _refuse_if_none(rows, spec, dataset["name"])
+    _require_eval_rows(rows, spec, dataset["name"])
     _log(rows, spec)
     return rows
 
@@ -67,6 +68,17 @@ def _refuse_if_none(rows: EncodedRows, spec: TrainingSpec, name: str) -> None:
         message = f"of rows 1 to {rows.counts.rows} of {name}, none to train on keeps a token to learn"
         fault = Fault("max_length", f"{message} within max_length = {spec.max_length}", _advice(spec.task))
         raise DatasetFormatError([fault])
+
+
+def _require_eval_rows(rows: EncodedRows, spec: TrainingSpec, name: str) -> None:
+    """Where all rows that are held out were dropped: without an eval loss nothing is stopped early."""
+    if rows.evaluation or not rows.held_out:
+        return
+    message = f"none of the {len(rows.held_out)} rows held out of {name} keeps a token to learn"
+    if spec.early_stopping_patience:
+        fault = Fault("early_stopping_patience", f"needs an eval loss, and {message}", _advice(spec.task))
+        raise DatasetFormatError([fault])
+    logger.warning("there will be no eval loss: %s", message)
 
 
 def _advice(task: str) -> str:

@@ -12,6 +12,7 @@ from app.core.errors import DatasetFormatError
 from app.core.jobs.spec import TrainingSpec
 from tests.worker.tiny import ROWS, make_context, make_tokenizer, read_records, train_payload, write_rows
 from worker.context import JobContext
+from worker.training.reading import split_rows
 from worker.training.rows import EncodedRows, load_rows
 
 pytestmark = pytest.mark.model
@@ -63,3 +64,18 @@ def test_nothing_to_learn_in_any_row_fails_naming_the_rows(tmp_path: Path) -> No
 def test_tokenizing_reports_no_optimizer_steps(tmp_path: Path) -> None:
     _, context = load(tmp_path, ROWS)
     assert not [record for record in read_records(context) if record.kind == "progress"]
+
+
+def test_early_stopping_is_refused_where_all_that_is_held_out_was_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, (held_out,) = split_rows(3, 0.3, seed=42)
+    given = list(ROWS[:3])
+    given[held_out] = LONG
+    spec = {"max_length": 100, "overlong_rows": "drop", "eval_fraction": 0.3}
+    rows, _ = load(tmp_path, given, **spec)
+    assert (len(rows.train), len(rows.evaluation)) == (2, 0)
+    assert "there will be no eval loss: none of the 1 rows held out of boxes keeps a token to learn" in caplog.text
+    with pytest.raises(DatasetFormatError) as caught:
+        load(tmp_path, given, early_stopping_patience=1, **spec)
+    assert [fault.field for fault in caught.value.faults] == ["early_stopping_patience"]
