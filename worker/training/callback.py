@@ -97,6 +97,7 @@ class SpoolCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
+        state.log_history.clear()  # would grow with the run; the metrics are in the spool
         if logs is None or "loss" not in logs:  # the Trainer's summary at its end
             return
         self._report_metrics(state, logs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
@@ -166,9 +165,7 @@ def _write(trainer: Trainer, folder: Path, progress: Mapping[str, Any]) -> None:
     )
     trainer._save_optimizer_and_scheduler(str(folder))
     trainer._save_rng_state(str(folder))
-    state = copy.copy(trainer.state)
-    state.log_history = []  # grows with the run; the metrics are in the database
-    state.save_to_json(str(folder / _TRAINER))
+    trainer.state.save_to_json(str(folder / _TRAINER))
     (folder / _PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 

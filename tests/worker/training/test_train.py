@@ -24,6 +24,7 @@ from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.inference.generate import Sampling, generate, load_model
 from worker.training.attention import proves_isolation
+from worker.training.callback import SpoolCallback
 from worker.training.model import load_tokenizer
 from worker.training.train import run_training
 
@@ -392,3 +393,17 @@ def test_checkpoints_of_an_earlier_attempt_do_not_outlive_a_new_ones(make_job: M
     stale.mkdir(parents=True)
     run_training(context)
     assert [path.name for path in (context.folder / "checkpoints").iterdir()] == ["step-4"]
+
+
+def test_the_curves_are_not_held_in_memory_too(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run over a million rows has hundreds of thousands of points."""
+    held: list[int] = []
+    end = SpoolCallback.on_step_end
+
+    def watch(callback: SpoolCallback, arguments: Any, state: Any, *given: Any, **named: Any) -> None:
+        held.append(len(state.log_history))
+        end(callback, arguments, state, *given, **named)
+
+    monkeypatch.setattr(SpoolCallback, "on_step_end", watch)
+    run_training(make_job(max_steps=4, eval_steps=2, save_steps=2))
+    assert held == [0] * 4
