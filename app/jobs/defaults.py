@@ -1,4 +1,4 @@
-"""Which base model and dataset a new job starts from: those trained on last, else the demo's."""
+"""What a new job starts from: the base model and the dataset trained on last, else the demo's, and a task for it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.store import find_dataset
 from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
 from app.core.jobs.models import Job
+from app.core.jobs.spec import TrainingSpec
 from app.core.jobs.status import JobKind
+from app.core.jobs.submit import KIND_OF_TASK
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
 
 
 def default_references(session: Session) -> dict[str, str]:
-    """{base_model, dataset} by name; one that is nowhere to be had is left out."""
-    found = {"base_model": _base_model(session), "dataset": _dataset(session)}
-    return {field: row.name for field, row in found.items() if row is not None}
+    """{base_model, dataset} by name, and the `task` of the dataset's rows where that is not the spec's own default.
+
+    What is nowhere to be had is left out.
+    """
+    model, dataset = _base_model(session), _dataset(session)
+    names = {"base_model": model.name if model else None, "dataset": dataset.name if dataset else None}
+    usual = TrainingSpec.model_fields["task"].default
+    fitting = next((task for task, kind in KIND_OF_TASK.items() if dataset and kind == dataset.kind), usual)
+    return {name: value for name, value in (names | {"task": fitting if fitting != usual else None}).items() if value}
 
 
 def _base_model(session: Session) -> BaseModel | None:

@@ -57,3 +57,16 @@ def test_what_was_trained_on_last_is_chosen(
     assert _defaults(database) == {"base_model": "tiny", "dataset": "small"}
     _set_status(database, "tiny", ModelStatus.FAILED)
     assert _defaults(database) == {"base_model": "a-first-by-name", "dataset": "small"}
+
+
+def test_the_task_is_one_that_learns_from_the_rows(
+    database: Database, folder: DataFolder, tmp_path: Path, make_job: Callable[..., Job]
+) -> None:
+    make_job()
+    assert "task" not in _defaults(database), "conversations are what the spec's own default learns from"
+    rows = tmp_path / "stories.jsonl"
+    rows.write_text('{"text": "Once."}\n{"text": "Twice."}\n', encoding="utf-8")
+    with database.write() as session:
+        add_file(session, folder, rows, "stories")
+    make_job(dataset="stories", task="text")
+    assert _defaults(database) == {"base_model": "tiny", "dataset": "stories", "task": "text"}
