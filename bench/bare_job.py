@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -44,7 +45,8 @@ def main() -> None:
     lines = rows_path.read_text(encoding="utf-8").splitlines()
     rows = [encode(tokenizer, json.loads(line)["messages"], spec["max_length"]) for line in lines]
     lora = {name: spec[name] for name in ("r", "lora_alpha", "lora_dropout", "target_modules")}
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_path), LoraConfig(task_type="CAUSAL_LM", **lora))
+    base = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)  # as our job computes on a CPU
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora))
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
