@@ -50,6 +50,7 @@ def attend_per_row(
         raise CannotFlatten("its layers are not told where the rows end")
     if sliding_window is not None and max(lengths) > sliding_window:
         raise CannotFlatten(f"it attends to {sliding_window} tokens only and a row has {max(lengths)}")
+    query, key, value = _as_autocast((query, key, value))
     if varlen_suits(query, key, value, dropout):
         return attend_varlen(query, key, value, lengths, scaling), None
     parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
@@ -58,6 +59,14 @@ def attend_per_row(
         for q, k, v in parts
     ]
     return torch.cat(outputs, dim=1), None
+
+
+def _as_autocast(operands: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The operands in autocast's type where it is on, as PyTorch's own attention takes them."""
+    device = operands[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return operands
+    return tuple(operand.to(torch.get_autocast_dtype(device)) for operand in operands)
 
 
 def _check_request(module: torch.nn.Module, attention_mask: Any, kwargs: dict[str, Any]) -> None:

@@ -31,6 +31,10 @@ class Hardware:
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
+    def autocast(self) -> torch.autocast:
+        """What the Trainer computes in: float32 operands of matrix products are rounded to a 16-bit `dtype`."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
 
 def choose_hardware(bf16: bool | str) -> Hardware:
     """CUDA where there is one, else the CPU; bfloat16 where the GPU computes in it, else float32.

@@ -49,7 +49,8 @@ class Tally:
 
     def __str__(self) -> str:
         more = ", …" if self.count > len(self.first) else ""
-        return f"{self.count:,} rows ({', '.join(map(str, self.first))}{more})" if self.count else "no rows"
+        noun = "row" if self.count == 1 else "rows"
+        return f"{self.count:,} {noun} ({', '.join(map(str, self.first))}{more})" if self.count else "no rows"
 
 
 @dataclass(slots=True)

@@ -87,7 +87,8 @@ def _train(
     saver = Saver(context.spool, context.folder, tokenizer, spec, known, output)
     callback = SpoolCallback(context, spec)
     pad = tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
-    examples, collate = arrange_rows(model, rows.train, spec, pad)
+    with hardware.autocast():  # as it trains, so that what is proven is what is used
+        examples, collate = arrange_rows(model, rows.train, spec, pad)
     trainer = _make_trainer(spec, model, make_arguments(spec, hardware, context.folder), examples, collate, callback)
     origin = describe_origin(context.payload, trainer.row_lengths, initial_lora(model, spec))
     states = StateStore(context.folder, origin, hardware.device.type)

@@ -112,8 +112,9 @@ def submit_generation(session: Session, source: Job, prompt: str, *, base: bool,
 
 def _require_trained(session: Session, source: Job, kind: str) -> None:
     """Raises: Conflict where the job has saved no adapter, or no model, whichever `kind` is."""
+    what = "an adapter" if kind == "adapter" else f"a {kind}"
     if source.kind != JobKind.TRAIN:
-        raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job has an {kind}.")
+        raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job saves {what}.")
     if kind != trained_kind(source):
         raise Conflict(
             f"Job {source.id} trains every weight: there is no adapter to merge.",

@@ -168,7 +168,7 @@ def test_merge_needs_a_training_job_with_an_adapter(database: Database, make_job
         with pytest.raises(Conflict, match=f"Job {job.id} \\(queued\\) has no adapter"):
             submit_merge(session, job)
         merge = submit_merge(session, _with_adapter(session, job), "fp32")
-        with pytest.raises(Conflict, match=r"is not a training job .merge.; only a training job has an adapter"):
+        with pytest.raises(Conflict, match=r"is not a training job .merge.; only a training job saves an adapter"):
             submit_merge(session, merge)
     assert (merge.kind, merge.name, merge.source_job_id) == (JobKind.MERGE, "merge mine", job.id)
     assert (merge.base_model_id, merge.spec) == (job.base_model_id, {"job": job.id, "dtype": "fp32"})

@@ -79,6 +79,21 @@ def test_a_model_computes_through_the_kernel_and_its_rows_stay_apart(
     assert proof.holds
 
 
+def test_float32_operands_are_rounded_for_the_kernel_as_autocast_rounds_them_for_sdpa(
+    kernel: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every weight is trained, in float32, rotated queries are float32 while values are 16 bits."""
+    query, key, value = _operands()
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2
+    with torch.autocast("cpu", torch.bfloat16):
+        alone, _ = attend_per_row(module, query, key, value.bfloat16(), None, row_lengths=LENGTHS)
+        monkeypatch.setattr("worker.training.attention.varlen_suits", lambda q, k, v, _: q.dtype == v.dtype)
+        by_kernel, _ = attend_per_row(module, query, key, value.bfloat16(), None, row_lengths=LENGTHS)
+    assert by_kernel.dtype == alone.dtype == torch.bfloat16
+    torch.testing.assert_close(by_kernel, alone, atol=1e-2, rtol=1e-2)
+
+
 def test_what_inference_left_behind_can_be_trained_on(kernel: None) -> None:
     query, key, value = _operands()
     lengths = (4, 5)
