@@ -88,7 +88,7 @@ def test_float32_operands_are_rounded_for_the_kernel_as_autocast_rounds_them_for
     module.num_key_value_groups = 2
     with torch.autocast("cpu", torch.bfloat16):
         alone, _ = attend_per_row(module, query, key, value.bfloat16(), None, row_lengths=LENGTHS)
-        monkeypatch.setattr("worker.training.attention.varlen_suits", lambda q, k, v, _: q.dtype == v.dtype)
+        monkeypatch.setattr("worker.training.attention.varlen_suits", lambda q, _k, v, _d: q.dtype == v.dtype)
         by_kernel, _ = attend_per_row(module, query, key, value.bfloat16(), None, row_lengths=LENGTHS)
     assert by_kernel.dtype == alone.dtype == torch.bfloat16
     torch.testing.assert_close(by_kernel, alone, atol=1e-2, rtol=1e-2)
