@@ -12,12 +12,9 @@ from sqlmodel import Session, select
 from app.core.datasets.columns import Columns
 from app.core.datasets.models import Dataset, DatasetStatus, RowKind
 from app.core.errors import Conflict, Fault, InvalidInput
-from app.core.jobs.models import Job
-from app.core.jobs.queue import enqueue
-from app.core.jobs.status import JobKind
+from app.core.jobs.imports import queue_import
 from app.core.names import clean_name, is_hub_id, name_taken
 
-IMPORT_PRIORITY = 10  # jobs may wait for it
 MAX_PART = 200  # characters of a config, split or revision
 _FACTS = ("format", "rows", "bytes", "sha256", "rows_sha256", "columns", "source")
 
@@ -76,15 +73,7 @@ def _queue_import(session: Session, dataset: Dataset) -> Dataset:
     dataset.status, dataset.error = DatasetStatus.IMPORTING, None
     session.add(dataset)
     session.flush()
-    job = Job(
-        name=f"import {dataset.name}"[:200],
-        kind=JobKind.IMPORT,
-        spec=dataset.source,
-        dataset_id=dataset.id,
-        priority=IMPORT_PRIORITY,
-        created_at=time.time(),
-    )
-    enqueue(session, job)
+    queue_import(session, dataset.name, dataset.source, dataset_id=dataset.key)
     return dataset
 
 

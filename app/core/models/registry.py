@@ -11,9 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.core.demo import find_demo_gguf
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
-from app.core.jobs.models import Job
-from app.core.jobs.queue import enqueue
-from app.core.jobs.status import JobKind
+from app.core.jobs.imports import queue_import
 from app.core.models.gguf_facts import inspect_gguf
 from app.core.models.inspect import ModelFacts, inspect_folder
 from app.core.models.models import BaseModel, ModelStatus
@@ -21,8 +19,6 @@ from app.core.names import clean_name, is_hub_id, name_taken
 from app.core.table import MAX_ID, as_id
 
 logger = logging.getLogger(__name__)
-
-_IMPORT_PRIORITY = 10  # jobs may wait for it
 
 
 def list_models(session: Session) -> Sequence[BaseModel]:
@@ -82,7 +78,9 @@ def add_imported(session: Session, name: str, source: dict[str, str]) -> BaseMod
     """Register a model by name now and queue the job that makes it ready. Raises: InvalidInput, Conflict."""
     model = BaseModel(name=name, source=source, created_at=time.time())
     _set_known_facts(model)
-    return _queue_import(session, _store(session, model))
+    _store(session, model)
+    queue_import(session, model.name, model.source, base_model_id=model.key)
+    return model
 
 
 def import_again(session: Session, model: BaseModel) -> BaseModel:
@@ -95,19 +93,7 @@ def import_again(session: Session, model: BaseModel) -> BaseModel:
     _set_known_facts(model)
     model.status, model.error = ModelStatus.IMPORTING, None
     session.add(model)
-    return _queue_import(session, model)
-
-
-def _queue_import(session: Session, model: BaseModel) -> BaseModel:
-    job = Job(
-        name=f"import {model.name}"[:200],
-        kind=JobKind.IMPORT,
-        spec=model.source,
-        base_model_id=model.id,
-        priority=_IMPORT_PRIORITY,
-        created_at=time.time(),
-    )
-    enqueue(session, job)
+    queue_import(session, model.name, model.source, base_model_id=model.key)
     return model
 
 

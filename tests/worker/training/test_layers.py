@@ -49,7 +49,12 @@ def mixtral() -> Any:
 
 @pytest.mark.parametrize("make", [gpt2, mixtral, lambda: make_model(make_tokenizer())])
 def test_a_model_that_learns_passes(make: Callable[[], Any]) -> None:
-    train_one_step(make())
+    model = make()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    train_one_step(model)
+    moved = {name for name, parameter in model.named_parameters() if not parameter.equal(before[name])}
+    assert any(".0." in name for name in moved)
+    assert any(".1." in name for name in moved)
 
 
 def test_a_tensor_that_no_token_reaches_is_named_and_no_reason_to_stop(caplog: pytest.LogCaptureFixture) -> None:
