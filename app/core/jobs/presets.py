@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.errors import NotFound
-from app.core.jobs.spec import METHOD_DEFAULTS, TASK_DEFAULTS, TrainingSpec
+from app.core.jobs.spec import METHOD_DEFAULTS, TASK_DEFAULTS, TrainingSpec, own_defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +121,4 @@ def baseline(preset: Preset | None, method: str, task: str) -> dict[str, Any]:
         mine = {name: value for name, value in mine.items() if name not in of_method}
     mine = {name: value for name, value in mine.items() if name not in of_task}
     fields = {name: "" if info.is_required() else info.default for name, info in TrainingSpec.model_fields.items()}
-    return {**fields, **of_task, **of_method, **mine}
+    return {**fields, **own_defaults(method, task), **mine}

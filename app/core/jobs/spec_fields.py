@@ -180,7 +180,11 @@ class OptimizerFields(BaseModel):
         le=10_000_000,
     )
     learning_rate: float = _optimizer(
-        2e-4, "Learning rate", "1e-4 to 3e-4 suits LoRA, about a tenth of it DPO or full training.", gt=0, le=1
+        2e-4,
+        "Learning rate",
+        "1e-4 to 3e-4 suits LoRA, about a tenth of it DPO or full training, 1e-6 both together.",
+        gt=0,
+        le=1,
     )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _optimizer(
         "cosine", "LR schedule", "How the learning rate falls after the warm-up.", advanced=True

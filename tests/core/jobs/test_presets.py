@@ -39,7 +39,7 @@ def test_consumer_gpu_saves_memory_wherever_a_spec_can() -> None:
     ("preset", "method", "task", "expected"),
     [
         (None, "lora", "sft", {"learning_rate": 2e-4, "optim": "adamw_torch", "overlong_rows": "truncate"}),
-        (None, "full", "dpo", {"learning_rate": 2e-5}),
+        (None, "full", "dpo", {"learning_rate": 1e-6}),
         (None, "qlora", "text", {"optim": "paged_adamw_8bit", "overlong_rows": "split"}),
         ("quick-test", "lora", "sft", {"learning_rate": 3e-4, "r": 8}),
         ("quick-test", "full", "sft", {"learning_rate": 2e-5}),

@@ -119,6 +119,7 @@ def test_what_is_not_given_follows_method_and_task() -> None:
     assert (spec.optim, spec.overlong_rows) == ("paged_adamw_8bit", "split")
     assert TrainingSpec(**NEEDED, method="full").learning_rate == 2e-5
     assert TrainingSpec(**NEEDED, method="full", learning_rate=1e-3).learning_rate == 1e-3
+    assert TrainingSpec(**NEEDED, method="full", task="dpo").learning_rate == 1e-6
 
 
 def test_each_field_is_covered_here() -> None:
