@@ -35,8 +35,9 @@ from worker.training.adapters import add_lora
 from worker.training.batches import Collator, choose_collator
 from worker.training.data import EncodedRow, encode_row, ensure_chat_template
 from worker.training.losses import answer_loss
-from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.model import choose_hardware, load_base_model, set_threads
 from worker.training.reading import read_rows
+from worker.training.tokenizer import load_tokenizer
 from worker.training.train import run_training
 from worker.training.trainer import AnswerTrainer, make_arguments
 

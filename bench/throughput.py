@@ -38,8 +38,9 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 from worker.training.adapters import add_lora
 from worker.training.batches import LengthGroupedSampler, choose_collator
 from worker.training.data import EncodedRow, encode_row, ensure_chat_template
-from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.model import choose_hardware, load_base_model, set_threads
 from worker.training.reading import read_rows
+from worker.training.tokenizer import load_tokenizer
 from worker.training.trainer import AnswerTrainer, Rows, make_arguments
 
 LOSS_TOLERANCE = 1e-3  # relative: AdamW's first steps magnify the last bits of a gradient

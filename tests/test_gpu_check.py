@@ -102,8 +102,8 @@ def test_child_without_memory_on_the_gpu_fails() -> None:
 @pytest.mark.model
 def test_rows_of_the_check_are_trainable_by_its_model(tmp_path: Path) -> None:
     from worker.training.data import encode_row, ensure_chat_template
-    from worker.training.model import load_tokenizer
     from worker.training.reading import read_rows
+    from worker.training.tokenizer import load_tokenizer
 
     payload = make_assignment(tmp_path).payload
     tokenizer = load_tokenizer(payload["base_model"]["path"])

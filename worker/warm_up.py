@@ -13,7 +13,8 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from worker.training.model import Hardware, load_base_model, load_tokenizer
+from worker.training.model import Hardware, load_base_model
+from worker.training.tokenizer import load_tokenizer
 
 
 def warm_up() -> None:

@@ -20,8 +20,9 @@ from worker.base_models.stages import Stages
 from worker.context import JobContext
 from worker.inference.generate import stop_token_ids
 from worker.training.adapters import load_adapter
-from worker.training.model import Hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.model import Hardware, load_base_model, set_threads
 from worker.training.quantization import Quantization, copy_dequantized, find_quantization
+from worker.training.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 

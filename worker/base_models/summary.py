@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.core.errors import ModelLoadError
 from worker.base_models.checks import check_weights
-from worker.training.model import list_linear_modules, load_tokenizer
+from worker.training.model import list_linear_modules
+from worker.training.tokenizer import load_tokenizer
 
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 

@@ -20,9 +20,10 @@ from worker.training.data import (
     ensure_chat_template,
     special_ids,
 )
-from worker.training.model import choose_hardware, load_base_model, load_tokenizer, set_threads
+from worker.training.model import choose_hardware, load_base_model, set_threads
 from worker.training.quantization import Quantization, find_quantization
 from worker.training.reading import Messages
+from worker.training.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from app.core.errors import Fault, InvalidInput, ModelLoadError
+from app.core.errors import Fault, InvalidInput
 from worker.training.quantization import Quantization, count_elements
+from worker.training.tokenizer import load_error
 
 logger = logging.getLogger(__name__)
 
@@ -67,17 +68,6 @@ def _cgroup_cpus() -> int:
     return 1 << 20 if quota == "max" else max(1, int(quota) // int(period))
 
 
-def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a local folder; never code from it. Raises: ModelLoadError."""
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise _load_error("tokenizer", path, error) from error
-    for how_it_was_loaded in ("is_local", "local_files_only"):  # would be saved with it
-        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
-    return tokenizer
-
-
 def load_base_model(path: str | Path, hardware: Hardware, quantization: Quantization | None = None) -> Any:
     """The base model of a local folder, from safetensors only and never with code from it. Raises: ModelLoadError.
 
@@ -96,15 +86,8 @@ def load_base_model(path: str | Path, hardware: Hardware, quantization: Quantiza
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise _load_error("model", path, error) from error
+        raise load_error("model", path, error) from error
     return model if quantization else model.to(hardware.device)
-
-
-def _load_error(what: str, path: str | Path, error: Exception) -> ModelLoadError:
-    return ModelLoadError(
-        f"The {what} in {path} could not be loaded: {error}",
-        advice="Register the model again: a folder with config.json, *.safetensors and the tokenizer's files.",
-    )
 
 
 def list_linear_modules(model: Any) -> list[str]:

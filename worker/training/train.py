@@ -27,7 +27,6 @@ from worker.training.model import (
     choose_hardware,
     count_parameters,
     load_base_model,
-    load_tokenizer,
     set_threads,
 )
 from worker.training.outputs import AdapterOutput
@@ -40,6 +39,7 @@ from worker.training.rerun import check_rerun
 from worker.training.resume import SavedState, StateStore, describe_origin
 from worker.training.rows import EncodedRows, Examples, load_rows
 from worker.training.samples import Prompt, choose_prompts, write_samples
+from worker.training.tokenizer import load_tokenizer
 from worker.training.trainer import AnswerTrainer, Values, choose_optim, make_arguments
 
 logger = logging.getLogger(__name__)

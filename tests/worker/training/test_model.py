@@ -19,9 +19,9 @@ from worker.training.model import (
     count_parameters,
     list_linear_modules,
     load_base_model,
-    load_tokenizer,
     set_threads,
 )
+from worker.training.tokenizer import load_tokenizer
 from worker.training.train import parse_spec
 
 pytestmark = [

@@ -25,7 +25,7 @@ from worker.context import JobContext, StopRequest
 from worker.inference.generate import Sampling, generate, load_model
 from worker.training.attention import proves_isolation
 from worker.training.callback import SpoolCallback
-from worker.training.model import load_tokenizer
+from worker.training.tokenizer import load_tokenizer
 from worker.training.train import run_training
 
 pytestmark = [
