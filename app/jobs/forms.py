@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import Request
 
-from app.core.errors import Fault, InvalidInput
+from app.core.errors import Fault
 from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
 from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
 from app.jobs.fields import FormField, applies, make_field, parse, show
@@ -150,11 +150,6 @@ def parse_form(typed: Mapping[str, str]) -> dict[str, Any]:
     own = (NAME, PRESET, SHOWN_FOR)
     posted = {name: text.strip() for name, text in typed.items() if name not in own and not name.startswith(KEPT)}
     return {name: parse(name, text) for name, text in posted.items()}
-
-
-def all_faults(error: InvalidInput) -> Sequence[Fault]:
-    """The error's faults, without the repeats that a field of several types brings."""
-    return list(dict.fromkeys(error.faults))
 
 
 def _chosen(values: Mapping[str, Any]) -> tuple[str, str]:

@@ -25,7 +25,6 @@ from app.jobs.forms import (
     NAME,
     PRESET,
     SHOWN_FOR,
-    all_faults,
     build_form,
     choice_moved_on,
     follow_choice,
@@ -88,7 +87,7 @@ def create_job(request: Request, typed: Typed, database: DatabaseDep) -> Respons
             job = submit_values(session, parse_form(typed), typed.get(NAME))
     except InvalidInput as error:
         with database.read() as session:
-            context = _form_context(session, typed, all_faults(error))
+            context = _form_context(session, typed, error.faults)
         return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
     return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
 

@@ -12,7 +12,6 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.jobs.fields import FormField
 from app.jobs.forms import (
     JobForm,
-    all_faults,
     build_form,
     choice_moved_on,
     follow_choice,
@@ -160,7 +159,7 @@ def test_every_fault_stands_beside_its_field_and_what_was_typed_stays() -> None:
     typed = _typed(r="-1", learning_rate="fast", max_length="", target_modules=" , ")
     with pytest.raises(InvalidInput) as caught:
         parse_spec(parse_form(typed))
-    faults = all_faults(caught.value)
+    faults = caught.value.faults
     assert {fault.field for fault in faults} == {"r", "learning_rate", "max_length"}
     fields = _fields(_build(typed, faults))
     assert fields["r"].value == "-1"

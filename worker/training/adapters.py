@@ -181,8 +181,11 @@ def _is_tied(model: Any) -> bool:
 
 
 def _pattern_faults(model: Any, spec: TrainingSpec) -> Iterable[Fault]:
-    """A pattern matches a module's full name from a dot on, as peft matches it."""
-    names = list(_targets(model, spec))
+    """A pattern matches a module's full name from a dot on, as peft matches it.
+
+    A target that the model lacks is a fault of `target_modules` alone, so patterns may name it.
+    """
+    names = [*_targets(model, spec), *(spec.target_modules if isinstance(spec.target_modules, list) else ())]
     for where, patterns in (("rank_pattern", spec.rank_pattern), ("alpha_pattern", spec.alpha_pattern)):
         for pattern in patterns:
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):

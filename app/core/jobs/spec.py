@@ -10,7 +10,7 @@ from pydantic import ConfigDict, ValidationError, ValidationInfo, field_validato
 from pydantic_core import PydanticCustomError
 
 from app.core.errors import Fault, InvalidInput
-from app.core.jobs.spec_faults import combination_faults, describe_fault, is_expression
+from app.core.jobs.spec_faults import combination_faults, describe_faults, is_expression
 from app.core.jobs.spec_fields import (
     LoggingFields,
     LoraFields,
@@ -100,7 +100,7 @@ def parse_spec(values: Mapping[str, Any]) -> TrainingSpec:
     try:
         spec = TrainingSpec.model_validate(dict(values))
     except ValidationError as error:
-        faults = [describe_fault(detail, TrainingSpec.model_fields) for detail in error.errors()]
+        faults = describe_faults(error.errors(), TrainingSpec.model_fields)
         raise InvalidInput([*faults, *_faults_of_the_rest(values, {fault.field for fault in faults})]) from None
     faults = combination_faults(spec)
     if faults:

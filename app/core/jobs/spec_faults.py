@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from app.core.errors import Fault
 
@@ -65,14 +68,40 @@ def combination_faults(spec: TrainingSpec) -> list[Fault]:
     return [Fault(field, message) for wrong, field, message in checks if wrong]
 
 
-def describe_fault(detail: Any, known: Iterable[str]) -> Fault:
-    """One of pydantic's errors; `known` are the fields that there are."""
-    field = str(detail["loc"][0]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        return Fault(field, "unknown field", advice=f"Known fields: {', '.join(known)}.")
-    if detail["type"] == "missing":
-        return Fault(field, "is required")
-    return Fault(field, f"{detail['msg']} (got {_SHORT.repr(detail['input'])})")
+def describe_faults(details: Iterable[Any], fields: Mapping[str, FieldInfo]) -> list[Fault]:
+    """Pydantic's errors, one fault for each wrong value: the types that it could have had are one message."""
+    of_field: dict[str, list[Any]] = {}
+    for detail in details:
+        of_field.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(detail)
+    faults = (_faults_of(field, found, fields) for field, found in of_field.items())
+    return [fault for found in faults for fault in found]
+
+
+def _faults_of(field: str, details: list[Any], fields: Mapping[str, FieldInfo]) -> Iterator[Fault]:
+    """`details` are one field's. What is wrong inside a list says more than that the field could have been a word."""
+    if details[0]["type"] == "extra_forbidden":
+        yield Fault(field, "unknown field", advice=f"Known fields: {', '.join(fields)}.")
+        return
+    if details[0]["type"] == "missing":
+        yield Fault(field, "is required")
+        return
+    deepest = max(len(detail["loc"]) for detail in details)
+    skipped = 2 if field in fields and _has_alternatives(fields[field]) else 1  # which type was tried is no place
+    of_place: dict[tuple[Any, ...], list[Any]] = {}
+    for detail in details:
+        if len(detail["loc"]) == deepest:
+            of_place.setdefault(tuple(detail["loc"][skipped:]), []).append(detail)
+    for place, found in of_place.items():
+        where = f"{place[0]}: " if place and isinstance(place[0], str) else ""
+        rest = "".join(f" or {detail['msg'].removeprefix('Input should be ')}" for detail in found[1:])
+        yield Fault(field, f"{where}{found[0]['msg']}{rest} (got {_SHORT.repr(found[0]['input'])})")
+
+
+def _has_alternatives(info: FieldInfo) -> bool:
+    """Whether the field takes values of several types; empty is none."""
+    return len([member for member in get_args(info.annotation) if member is not NoneType]) > 1 and (
+        get_origin(info.annotation) in (Union, UnionType)
+    )
 
 
 def is_expression(name: Any) -> bool:

@@ -16,6 +16,7 @@ from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.jobs.capabilities import capability_faults
 from app.core.jobs.models import Job
+from app.core.jobs.modules import module_faults
 from app.core.jobs.queries import find_capabilities
 from app.core.jobs.queue import enqueue
 from app.core.jobs.spec import TrainingSpec, parse_spec
@@ -157,22 +158,10 @@ def check_references(spec: TrainingSpec, model: BaseModel | None, dataset: Datas
 def _model_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     if model.status == ModelStatus.FAILED:
         return [Fault("base_model", f"{model.name} could not be imported: {model.error}")]
-    return [*_target_faults(spec, model), *_length_faults(spec, model)]
-
-
-def _target_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
-    """Modules that are named are checked before anything is queued, so the model's list must be known by then."""
-    if spec.target_modules == "all-linear":
-        return []
-    if not spec.target_modules:
-        return [Fault("target_modules", "is empty; name modules, or all-linear")]
-    if not model.linear_modules and model.status != ModelStatus.READY:
-        message = f"cannot be checked: the modules of {model.name} are not known before it is imported"
-        advice = "Use all-linear; or add the model first (`loradeck models add`), and submit once its import is done."
-        return [Fault("target_modules", message, advice)]
-    unknown = [name for name in spec.target_modules if name not in model.linear_modules]
-    known = ", ".join(model.linear_modules)
-    return [Fault("target_modules", f"unknown {', '.join(unknown)}; {model.name} has: {known}")] if unknown else []
+    try:
+        return [*module_faults(spec, model), *_length_faults(spec, model)]
+    except InvalidInput as error:  # its files cannot be read
+        return [Fault("base_model", error.message, error.advice)]
 
 
 def _length_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:

@@ -184,6 +184,27 @@ def test_every_fault_is_named_at_once() -> None:
     assert "'long'" in faults["max_length"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "messages"),
+    [
+        ("target_modules", "q_proj", ["Input should be 'all-linear' or a valid list (got 'q_proj')"]),
+        ("target_modules", [5], ["Input should be a valid string (got 5)"]),
+        ("bf16", "maybe", ["Input should be 'auto' or a valid boolean, unable to interpret input (got 'maybe')"]),
+        (
+            "rank_pattern",
+            {"q": 0, "k": 0},
+            [f"{name}: Input should be greater than or equal to 1 (got 0)" for name in "qk"],
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_fault_however_many_types_it_could_have(
+    field: str, value: Any, messages: list[str]
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_spec({**NEEDED, field: value})
+    assert [(fault.field, fault.message) for fault in caught.value.faults] == [(field, each) for each in messages]
+
+
 def test_a_spec_cannot_be_changed() -> None:
     spec = parse_spec(NEEDED)
     with pytest.raises(ValueError, match="frozen"):

@@ -154,6 +154,10 @@ def test_every_fault_of_the_model_is_told_at_once(tiny_model: Path, tmp_path: Pa
     with pytest.raises(InvalidInput) as caught:
         add_lora(load_base_model(tiny_model, CPU), spec, "tiny")
     assert [fault.field for fault in caught.value.faults] == ["target_modules", "modules_to_save", "rank_pattern"]
+    values["rank_pattern"] = {"c_attn": 4}
+    with pytest.raises(InvalidInput) as caught:
+        add_lora(load_base_model(tiny_model, CPU), parse_spec({**spec.model_dump(), **values}), "tiny")
+    assert [fault.field for fault in caught.value.faults] == ["target_modules", "modules_to_save"], "told once"
 
 
 @pytest.mark.parametrize("variant", ["lora", "rslora", "dora"])
