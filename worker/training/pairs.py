@@ -32,16 +32,19 @@ def pair_of(row: Object) -> Pair:
 def encode_pair(tokenizer: Any, pair: Pair, max_length: int) -> list[EncodedRow]:
     """The chosen and the rejected sequence, in which only what follows the prompt is learned, each cut from the end.
 
-    Empty where the cut leaves nothing to compare: an answer is lost, or both are alike. Raises: TemplateMismatch.
+    Raises: TemplateMismatch, also where the two can be compared and yet their prompts differ.
     """
     prompt, *answers = pair
     sides = [encode_last_turns(tokenizer, [*prompt, *answer], len(prompt), max_length) for answer in answers]
-    chosen, rejected = sides
-    if not (chosen.trained_tokens and rejected.trained_tokens) or chosen.input_ids == rejected.input_ids:
-        return []
-    if _prompt_ids(chosen) != _prompt_ids(rejected):
+    if comparable(sides) and _prompt_ids(sides[0]) != _prompt_ids(sides[1]):
         raise TemplateMismatch("the chat template renders the prompt differently for the two answers")
     return sides
+
+
+def comparable(sides: Sequence[EncodedRow]) -> bool:
+    """Whether the cut left something of both answers, and not the same of both."""
+    chosen, rejected = sides
+    return bool(chosen.trained_tokens and rejected.trained_tokens) and chosen.input_ids != rejected.input_ids
 
 
 def _prompt_ids(row: EncodedRow) -> list[int]:

@@ -27,7 +27,7 @@ def read_as(path: Path, take: Callable[[Object], Read], chosen: Collection[int] 
 
     `take` may raise ValueError, KeyError or TypeError. Raises: DatasetFormatError naming the row.
     """
-    wanted = None if chosen is None else frozenset(chosen)  # a list would be searched anew for every line
+    wanted = chosen if chosen is None or isinstance(chosen, range) else frozenset(chosen)  # a list is slow to search
     left = -1 if wanted is None else len(wanted)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,17 @@ from app.core.errors import DatasetFormatError, Fault
 from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext
 from worker.training.callback import check_cancelled
-from worker.training.data import EncodedRow, TemplateMismatch, encode_turns
+from worker.training.data import TemplateMismatch
 from worker.training.encoded import Sequences, TokenWriter
-from worker.training.pairs import Pairs, encode_pair, pair_of
-from worker.training.reading import Object, check_unchanged, messages_of, read_as, row_error, split_rows, text_of
-from worker.training.texts import encode_text
+from worker.training.encoding import TAKE, Encoding, encode
+from worker.training.pairs import Pairs
+from worker.training.reading import check_unchanged, read_as, row_error, split_rows
 from worker.training.token_cache import Counts, find_or_encode, what_decides
 
 logger = logging.getLogger(__name__)
 
 _CHECKED_ROWS = 200  # a stop request is looked for after so many
 _LOGGED_ROWS = 10_000
-_TAKE: Mapping[str, Callable[[Object], Any]] = {"sft": messages_of, "dpo": pair_of, "text": text_of}
 
 
 Examples = Sequences | Pairs
@@ -100,43 +99,33 @@ def _log(rows: EncodedRows, spec: TrainingSpec) -> None:
 
 def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer: TokenWriter) -> Counts:
     counts = Counts()
-    for sequences in _encoded(context.payload["dataset"]["path"], tokenizer, spec):
+    for encoding in _encoded(context.payload["dataset"]["path"], tokenizer, spec):
         if counts.rows % _CHECKED_ROWS == 0:
             check_cancelled(context)
-        for sequence in _kept(sequences, counts, counts.rows + 1, spec):
+        for sequence in encoding.kept:
             writer.add(counts.rows, sequence)
-        counts.rows += 1
+        _count(counts, encoding, spec)
         if counts.rows % _LOGGED_ROWS == 0:
             logger.info("%d rows tokenized", counts.rows)
     return counts
 
 
-def _kept(sequences: Sequence[EncodedRow], counts: Counts, number: int, spec: TrainingSpec) -> list[EncodedRow]:
-    """The sequences of the row of that number, except those with nothing to learn; what became of it is counted."""
-    overlong = any(sequence.truncated for sequence in sequences)
-    kept = [] if overlong and spec.overlong_rows == "drop" else [one for one in sequences if one.trained_tokens]
-    if not kept:
-        counts.dropped.add(number)
-    elif overlong:
-        counts.truncated.add(number)
-    if kept and len(sequences) > (2 if spec.task == "dpo" else 1):
-        counts.split.add(number)
-    return kept
+def _count(counts: Counts, encoding: Encoding, spec: TrainingSpec) -> None:
+    """What became of the next row."""
+    counts.rows += 1
+    if encoding.dropped:
+        counts.dropped.add(counts.rows)
+        return
+    if encoding.truncated:
+        counts.truncated.add(counts.rows)
+    if len(encoding.sequences) > (2 if spec.task == "dpo" else 1):
+        counts.split.add(counts.rows)
 
 
-def _encoded(path: str, tokenizer: Any, spec: TrainingSpec) -> Iterator[list[EncodedRow]]:
-    """The sequences of each row. Raises: DatasetFormatError naming the row."""
-    take = _TAKE[spec.task]
-    for number, row in enumerate(read_as(Path(path), take), start=1):
+def _encoded(path: str, tokenizer: Any, spec: TrainingSpec) -> Iterator[Encoding]:
+    """What each row becomes. Raises: DatasetFormatError naming the row."""
+    for number, row in enumerate(read_as(Path(path), TAKE[spec.task]), start=1):
         try:
-            yield _encode(tokenizer, row, spec)
+            yield encode(tokenizer, row, spec)
         except TemplateMismatch as error:
             raise row_error(number, f"cannot be used with this model: {error}", "Change or remove this row.") from error
-
-
-def _encode(tokenizer: Any, row: Any, spec: TrainingSpec) -> list[EncodedRow]:
-    if spec.task == "dpo":
-        return encode_pair(tokenizer, row, spec.max_length)
-    if spec.task == "text":
-        return encode_text(tokenizer, row, spec.max_length, split=spec.overlong_rows == "split")
-    return encode_turns(tokenizer, row, spec.max_length)

@@ -19,7 +19,8 @@ from worker.training.attention import attention_per_row
 from worker.training.batches import FlatCollator
 from worker.training.data import IGNORED_LABEL, EncodedRow, encode_row
 from worker.training.losses import Scoring, answer_loss
-from worker.training.packing import PackCollator, Packs, pack, pack_rows
+from worker.training.pack_plan import pack
+from worker.training.packing import PackCollator, Packs, pack_rows
 from worker.training.train import run_training
 
 pytestmark = [

@@ -12,7 +12,7 @@ from app.core.errors import DatasetFormatError
 from app.core.jobs.spec import TrainingSpec
 from tests.worker.tiny import ROWS, make_context, make_tokenizer, train_payload
 from worker.training.data import IGNORED_LABEL, EncodedRow, encode_row
-from worker.training.pairs import Pair, Pairs, encode_pair
+from worker.training.pairs import Pair, Pairs, comparable, encode_pair
 from worker.training.rows import EncodedRows, load_rows
 
 pytestmark = pytest.mark.model
@@ -61,12 +61,12 @@ def test_an_answer_that_is_cut_keeps_its_pair(tokenizer: Any, chosen: Any, rejec
     assert sorted(side.truncated for side in sides) == [False, True]
 
 
-def test_a_pair_with_nothing_left_to_compare_is_empty(tokenizer: Any) -> None:
+def test_a_pair_with_nothing_left_to_compare_is_told_from_others(tokenizer: Any) -> None:
     prompt = len(encode_row(tokenizer, [*QUESTION, *say("")], 128).input_ids) - 2
-    assert encode_pair(tokenizer, (QUESTION, ANSWER, say("Green.")), prompt) == []
+    assert not comparable(encode_pair(tokenizer, (QUESTION, ANSWER, say("Green.")), prompt))
     alike: Pair = (QUESTION, say("red red red red green"), say("red red red red blue"))
-    assert encode_pair(tokenizer, alike, prompt + 2) == []
-    assert len(encode_pair(tokenizer, alike, 128)) == 2
+    assert not comparable(encode_pair(tokenizer, alike, prompt + 2))
+    assert comparable(encode_pair(tokenizer, alike, 128))
 
 
 def load(folder: Path, pairs: list[Pair], **spec: Any) -> EncodedRows:
