@@ -136,3 +136,9 @@ class JobCancelled(JobError):
     """The job was cancelled."""
 
     code = "cancelled"
+
+    def __init__(
+        self, message: str | None = None, *, advice: str | None = None, summary: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, advice=advice)
+        self.summary = summary or {}  # what it came to, where that was to be kept
