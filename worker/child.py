@@ -19,6 +19,7 @@ from typing import Any
 from app.core.errors import AppError, JobCancelled, OutOfMemory
 from worker.capabilities import hide_bitsandbytes
 from worker.context import Assignment, JobContext
+from worker.limits import MemoryLimit, limit_memory
 from worker.spool import SpoolWriter
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def run_assignment(assignment: Assignment) -> int:
     spool = SpoolWriter(Path(assignment.spool))
     context = JobContext(assignment, spool)
     context.listen()
+    if assignment.light:
+        limit_memory()
     try:
         summary = find_job_function(assignment.kind)(context)
     except JobCancelled:
@@ -71,6 +74,9 @@ def describe_error(error: Exception) -> dict[str, Any]:
             str(error).splitlines()[0],
             advice="Halve per_device_train_batch_size and double gradient_accumulation_steps, or lower max_length.",
         )
+    if isinstance(error, MemoryError):
+        advice = "Rows or files of this size are not taken; split them."
+        error = MemoryLimit("It asked for more memory than its process may have.", advice=advice)
     if isinstance(error, AppError):
         return {"kind": error.code, "message": error.message, "advice": error.advice}
     return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "advice": None}

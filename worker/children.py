@@ -36,10 +36,13 @@ class Children:
         if self._keep_spare and self._spare is None:
             self._spare = self._spawn(self._log, SPARE_FLAG)
 
-    def start(self, assignment: Assignment) -> subprocess.Popen[str]:
-        """A child that works on the assignment: the spare if it is there, else a new one. Raises: OSError."""
+    def start(self, assignment: Assignment, *, cold: bool = False) -> subprocess.Popen[str]:
+        """A child that works on the assignment: the spare if it is there, else a new one; a `cold` one is always new.
+
+        Raises: OSError.
+        """
         log = Path(assignment.log)
-        child, self._spare = self._spare, None
+        child = None if cold else self._take_spare()
         if child is None or child.poll() is not None:
             child = self._spawn(log)
         try:
@@ -49,6 +52,10 @@ class Children:
             child = self._spawn(log)
             self._hand_over(child, assignment)
         return child
+
+    def _take_spare(self) -> subprocess.Popen[str] | None:
+        spare, self._spare = self._spare, None
+        return spare
 
     def end_spare(self) -> None:
         """Close the spare's input, which ends it; in mid-import it is killed."""

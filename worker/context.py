@@ -31,6 +31,7 @@ class Assignment:
     spool: str
     log: str
     payload: dict[str, Any]
+    light: bool = False  # loads no torch, and has the limits of `worker.limits`
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

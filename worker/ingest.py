@@ -46,14 +46,15 @@ class Ingest:
         self.log = folder.job(attempt.job_id) / "train.log"
         self._read_bytes = (-1, -1)
 
-    def run(self, *, at_end: bool = False) -> None:
-        """Take in all that is new. Raises: StaleAttempt, SpoolDamaged."""
+    def run(self, *, at_end: bool = False) -> bool:
+        """Take in all that is new. Returns whether there was anything. Raises: StaleAttempt, SpoolDamaged."""
         sizes = (_size(self.spool), _size(self.log))
         if sizes == self._read_bytes and not at_end:
-            return
+            return False
         while self._step(at_end):
             continue
         self._read_bytes = sizes
+        return True
 
     def _step(self, at_end: bool) -> bool:
         """One transaction's worth. Returns whether more may be waiting. What stands before damage is kept."""

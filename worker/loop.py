@@ -1,31 +1,28 @@
-"""The worker's loop: one job at a time, one child per job."""
+"""The worker's loop: one job of each lane at a time, one child per job."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
-from sqlmodel import select
 
 from app import __version__
 from app.core.database import Database
 from app.core.errors import AppError
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job, WorkerState
-from app.core.jobs.spec import parse_spec
-from app.core.jobs.status import JobKind, JobStatus
-from app.core.paths import DataFolder, write_private
+from app.core.jobs.status import JobStatus, Lane
+from app.core.paths import DataFolder
 from app.core.settings import Settings
-from worker.children import Children, kill_group
-from worker.context import Assignment
+from worker.children import Children
 from worker.gpu import Sampler
 from worker.identity import ProcessIdentity
-from worker.payload import build_payload
+from worker.launch import Launcher
 from worker.probe import Probe
 from worker.readings import ReadingsThread, Running
 from worker.rescue import rescue
@@ -39,18 +36,25 @@ SHUTDOWN_SECONDS = 8.0  # `docker stop` grants 10
 
 
 class Worker:
-    """Claims jobs and supervises them. `run_once()` does what is due now and never waits."""
+    """Claims jobs of its lanes and supervises them. `run_once()` does what is due now and never waits."""
 
     def __init__(
-        self, settings: Settings, database: Database, children: Children, sampler: Sampler, probe: Probe
+        self,
+        settings: Settings,
+        database: Database,
+        children: Children,
+        sampler: Sampler,
+        probe: Probe,
+        lanes: Sequence[Lane] = tuple(Lane),
     ) -> None:
-        self._settings = settings
+        self._lanes = lanes
         self._database = database
         self._folder = DataFolder(settings.home)
         self._children = children
+        self._launcher = Launcher(database, self._folder, settings.cache, children)
         self._probe = probe
         self._readings = ReadingsThread(database, sampler)
-        self._supervisor: Supervisor | None = None
+        self._supervisors: dict[Lane, Supervisor] = {}
         self._stop = threading.Event()
         self._heartbeat_at = 0.0
         self._rescue_due = False
@@ -76,7 +80,7 @@ class Worker:
                 more = self.run_once()
             except OperationalError as error:
                 logger.warning("the database did not answer; trying again: %s", error, extra={"action": "retry"})
-                self._rescue_due = self._supervisor is None  # a claim may have been left half-way
+                self._rescue_due = True  # a claim may have been left half-way
                 more = False
             if not more:
                 self._stop.wait(POLL_SECONDS)
@@ -87,41 +91,53 @@ class Worker:
         self._stop.set()
 
     def run_once(self) -> bool:
-        """One round: heartbeat, supervise or claim. Returns whether to go on at once."""
+        """One round: heartbeat, then supervise or claim in each lane. Returns whether to go on at once."""
         self._beat()
         if self._rescue_due:
             self.rescue()
             self._rescue_due = False
-        if self._supervisor is None:
-            return self._claim()
-        if self._supervisor.step():
-            return False
-        self._supervisor = None
-        self._readings.running = None
-        return True
+        busy = [self._work(lane) for lane in self._lanes]
+        if Lane.GPU not in self._supervisors:
+            self._get_ready()
+        return any(busy)
 
     def rescue(self) -> None:
         """Jobs that an earlier worker had in hand go on or end; see `worker.rescue`."""
-        rescue(self._database, self._folder)
+        rescue(self._database, self._folder, [supervisor.job.key for supervisor in self._supervisors.values()])
 
-    def _claim(self) -> bool:
-        with self._database.read() as session:
-            if session.exec(select(Job.id).where(Job.status == JobStatus.QUEUED).limit(1)).first() is None:
-                self._children.ready_spare()
-                self._probe.start()
-                return False
-        with self._database.write() as session:
-            claimed = queue.claim_next(session)
-        if claimed is None:
+    def _work(self, lane: Lane) -> bool:
+        """What is due in a lane. Returns whether there may be more at once."""
+        supervisor = self._supervisors.get(lane)
+        if supervisor is None:
+            return self._claim(lane)
+        if supervisor.step():
             return False
-        self._launch(*claimed)
+        del self._supervisors[lane]
+        if lane is Lane.GPU:
+            self._readings.running = None
         return True
 
-    def _launch(self, job: Job, attempt: Attempt) -> None:
+    def _get_ready(self) -> None:
+        """Nothing trains, and nothing can be claimed that would: prepare for what may come."""
+        self._children.ready_spare()
+        if not self._supervisors:
+            self._probe.start()
+
+    def _claim(self, lane: Lane) -> bool:
+        with self._database.read() as session:
+            if queue.find_next(session, lane) is None:
+                return False
+        with self._database.write() as session:
+            claimed = queue.claim_next(session, lane)
+        if claimed is None:
+            return False
+        self._launch(lane, *claimed)
+        return True
+
+    def _launch(self, lane: Lane, job: Job, attempt: Attempt) -> None:
         logger.info("job %s: attempt %s starts", job.id, attempt.number, extra={"action": "claim_job"})
         try:
-            assignment = self._prepare(job, attempt)
-            self._supervisor = self._supervise(job, attempt, assignment)
+            supervisor = self._launcher.launch(lane, job, attempt)
         except (AppError, OSError) as error:
             logger.exception("job %s could not start", job.id)
             advice = error.advice if isinstance(error, AppError) else "Look at the worker's log."
@@ -129,33 +145,9 @@ class Worker:
             with self._database.write() as session:
                 queue.advance(session, queue.get_job(session, job.key), JobStatus.FAILED, error=failure)
             return
-        self._readings.running = Running(job.key, self._supervisor.pid)
-
-    def _supervise(self, job: Job, attempt: Attempt, assignment: Assignment) -> Supervisor:
-        """Start the child; one that cannot be put on record is ended again."""
-        child = self._children.start(assignment)
-        try:
-            return Supervisor(self._database, self._folder, job, attempt, child)
-        except BaseException:
-            kill_group(child, signal.SIGKILL)
-            child.wait()
-            raise
-
-    def _prepare(self, job: Job, attempt: Attempt) -> Assignment:
-        """The attempt's folder and what the child is told. Raises: AppError, OSError."""
-        folder = self._folder.job(job.key).resolve()
-        attempt_folder = self._folder.attempt(job.key, attempt.number).resolve()
-        attempt_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if job.kind == JobKind.TRAIN:
-            write_private(folder / "spec.yaml", parse_spec(job.spec).to_yaml())
-        log = folder / "train.log"
-        with self._database.write() as session:
-            payload = build_payload(session, self._folder, self._settings.cache, job)
-            stored = session.get_one(Attempt, (job.key, attempt.number))
-            stored.log_offset = log.stat().st_size if log.exists() else 0
-            session.add(stored)
-        spool = attempt_folder / "spool.jsonl"
-        return Assignment(job.key, job.kind.value, attempt.number, str(folder), str(spool), str(log), payload)
+        self._supervisors[lane] = supervisor
+        if lane is Lane.GPU:
+            self._readings.running = Running(job.key, supervisor.pid)
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -169,9 +161,12 @@ class Worker:
             session.add(state)
 
     def _shut_down(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.interrupt(SHUTDOWN_SECONDS)
-            self._supervisor = None
+        give_up_at = time.monotonic() + SHUTDOWN_SECONDS
+        for supervisor in self._supervisors.values():
+            supervisor.ask_to_stop()  # all at once, so that they end beside each other
+        for supervisor in self._supervisors.values():
+            supervisor.interrupt(max(0.0, give_up_at - time.monotonic()))
+        self._supervisors.clear()
         self._children.end_spare()
         self._probe.end()
         self._readings.stop()

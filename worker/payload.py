@@ -35,20 +35,24 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
     faults = check_references(parse_spec(job.spec), _need(session, BaseModel, job.base_model_id), dataset)
     if faults:  # known only now where the model or the dataset was still being imported when the job was queued
         raise InvalidInput(faults)
-    path = rows_path(folder, dataset)
     return {
         "spec": job.spec,
         "base_model": _base_model(session, job),
-        "dataset": {
-            "name": dataset.name,
-            "path": str(path.resolve()),
-            "tokens": str(path.parent.resolve() / "tokens"),  # kept from job to job, gone with the dataset
-            "format": dataset.format,
-            "kind": dataset.kind.value,
-            "sha256": dataset.rows_sha256,
-            "source": dataset.source,
-        },
+        "dataset": _dataset(folder, dataset),
         "rerun": _rerun(session, folder, job),
+    }
+
+
+def _dataset(folder: DataFolder, dataset: Dataset) -> dict[str, Any]:
+    path = rows_path(folder, dataset)
+    return {
+        "name": dataset.name,
+        "path": str(path.resolve()),
+        "tokens": str(path.parent.resolve() / "tokens"),  # kept from job to job, gone with the dataset
+        "format": dataset.format,
+        "kind": dataset.kind.value,
+        "sha256": dataset.rows_sha256,
+        "source": dataset.source,
     }
 
 
@@ -114,6 +118,21 @@ def _import_dataset(folder: DataFolder, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _look(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    """Of a check or a preview: {spec, dataset, path, base_model}, each of the latter three None where not named.
+
+    `job.spec` holds what was asked: `path` of a data file that is no dataset, `max_length`, and whatever the job's
+    function reads from `payload["spec"]`. `job.dataset_id` and `job.base_model_id` name what is registered.
+    """
+    dataset = _need(session, Dataset, job.dataset_id) if job.dataset_id is not None else None
+    return {
+        "spec": job.spec,
+        "dataset": _dataset(folder, dataset) if dataset is not None else None,
+        "path": job.spec.get("path"),
+        "base_model": _base_model(session, job) if job.base_model_id is not None else None,
+    }
+
+
 def _source(model: BaseModel) -> dict[str, str]:
     """Where the model comes from; the demo model's file is wherever this installation carries it. Raises: NotFound."""
     if model.source["kind"] != "demo":
@@ -155,4 +174,6 @@ _BUILDERS: dict[JobKind, Callable[[Session, DataFolder, Path, Job], dict[str, An
     JobKind.MERGE: _merge,
     JobKind.PLAYGROUND: _playground,
     JobKind.IMPORT: _import,
+    JobKind.CHECK: _look,
+    JobKind.PREVIEW: _look,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 
 from sqlmodel import Session, col, select
 
@@ -20,10 +21,14 @@ from worker.spool import SpoolDamaged
 logger = logging.getLogger(__name__)
 
 
-def rescue(database: Database, folder: DataFolder) -> None:
-    """End the stranded jobs' processes, take in their spools, and settle them or queue them again."""
+def rescue(database: Database, folder: DataFolder, in_hand: Collection[int] = ()) -> None:
+    """End the stranded jobs' processes, take in their spools, and settle them or queue them again.
+
+    Jobs whose ids are `in_hand` are supervised, not stranded.
+    """
+    unsettled = col(Job.status).in_({*ACTIVE, JobStatus.INTERRUPTED})
     with database.read() as session:
-        stranded = session.exec(select(Job).where(col(Job.status).in_({*ACTIVE, JobStatus.INTERRUPTED}))).all()
+        stranded = session.exec(select(Job).where(unsettled, col(Job.id).not_in(in_hand))).all()
         attempts = {job.id: session.get(Attempt, (job.id, job.attempts)) for job in stranded}
     for job in stranded:
         attempt = attempts[job.id]

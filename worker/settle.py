@@ -22,12 +22,13 @@ from app.core.models.registry import set_facts
 from app.core.paths import DataFolder
 from worker.artifacts.folders import STATE
 from worker.ingest import clean_lines
+from worker.limits import TookTooLong
 
 _TAIL_BYTES = 8192
 
 
 def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, damage: str | None = None) -> Job:
-    """Move the job to its end: its process has been seen to end. `damage` says what is wrong with its spool."""
+    """Move the job to its end: its process has been seen to end. `damage` says what was wrong with what it told."""
     outcome = attempt.outcome or {}
     summary = {**job.summary, **outcome.get("summary", {})}
     if outcome.get("outcome") == "completed" and damage is None:
@@ -38,7 +39,7 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, dam
     if job.cancel_requested or job.save_requested or outcome.get("outcome") == "cancelled":
         return queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
     error = outcome.get("error") or {
-        "kind": "child_died",
+        "kind": TookTooLong.code if attempt.exit_code == -signal.SIGPROF else "child_died",
         "message": damage or _death(attempt.exit_code),
         "advice": "The last log lines are below. Submit the job again to try once more.",
     }
@@ -93,6 +94,8 @@ def _log_tail(session: Session, folder: DataFolder, attempt: Attempt) -> list[st
 def _death(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "Its process was killed (signal 9): most often the host ran out of memory."
+    if code == -signal.SIGPROF:
+        return "Its process was ended: a single step took longer than it may."
     if code is not None and code < 0:
         return f"Its process was ended by {signal.Signals(-code).name}."
     return f"Its process ended with code {code} without saying why."

@@ -31,8 +31,15 @@ class Supervisor:
     """One child, one attempt. Call `step()` often; it never waits."""
 
     def __init__(
-        self, database: Database, folder: DataFolder, job: Job, attempt: Attempt, child: subprocess.Popen[str]
+        self,
+        database: Database,
+        folder: DataFolder,
+        job: Job,
+        attempt: Attempt,
+        child: subprocess.Popen[str],
+        patience_seconds: float | None = None,
     ) -> None:
+        """A child that tells nothing for `patience_seconds` is killed, where they are given."""
         self._database = database
         self._folder = folder
         self._child = child
@@ -41,6 +48,9 @@ class Supervisor:
         self._kill_at: float | None = None
         self._sent: StopRequest | None = None
         self._damage: str | None = None
+        self._patience = patience_seconds
+        self._heard_at = time.monotonic()
+        self._silence: str | None = None
         self.job = self._begin(job)
 
     @property
@@ -56,11 +66,16 @@ class Supervisor:
             self._settle()
             return False
         self._pass_on_requests()
+        self._kill_silent()
         return True
+
+    def ask_to_stop(self) -> None:
+        """The worker stops: the child may end now. `interrupt` waits for it."""
+        kill_group(self._child, signal.SIGTERM)
 
     def interrupt(self, timeout_seconds: float) -> None:
         """The worker stops: end the child, leave the job queued for the next worker. Waits for the child."""
-        kill_group(self._child, signal.SIGTERM)
+        self.ask_to_stop()
         try:
             self._child.wait(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -88,7 +103,8 @@ class Supervisor:
         if self._damage is not None:
             return
         try:
-            self._ingest.run(at_end=at_end)
+            if self._ingest.run(at_end=at_end):
+                self._heard_at = time.monotonic()
         except SpoolDamaged as error:
             self._damage = f"The job's spool is damaged: {error}"
             logger.error("job %s: %s", self.job.id, self._damage)
@@ -104,6 +120,13 @@ class Supervisor:
             logger.warning("job %s did not stop in time; killing it", self.job.id, extra={"job_id": self.job.id})
             kill_group(self._child, signal.SIGKILL)
 
+    def _kill_silent(self) -> None:
+        if self._patience is None or time.monotonic() - self._heard_at < self._patience:
+            return
+        self._silence = f"Its process was ended: it had not told of any progress for {self._patience:g} s."
+        logger.warning("job %s: %s", self.job.id, self._silence, extra={"job_id": self.job.id})
+        kill_group(self._child, signal.SIGKILL)
+
     def _stop(self, request: StopRequest) -> None:
         if self.job.status == JobStatus.RUNNING:
             with self._database.write() as session:
@@ -117,7 +140,7 @@ class Supervisor:
         """The process has been seen to end: now, and only now, the job has ended too."""
         with self._database.write() as session:
             job, attempt = self._close_attempt(session)
-            self.job = settle(session, self._folder, job, attempt, self._damage)
+            self.job = settle(session, self._folder, job, attempt, self._damage or self._silence)
         logger.info("job %s ended as %s", self.job.id, self.job.status, extra={"action": "finish_job"})
 
     def _close_attempt(self, session: Session) -> tuple[Job, Attempt]:

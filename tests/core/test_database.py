@@ -8,8 +8,9 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
@@ -27,8 +28,9 @@ from app.core.datasets.models import Dataset
 from app.core.errors import DatabaseTooNew
 from app.core.events import log
 from app.core.events.types import EventKind
+from app.core.jobs import queue
 from app.core.jobs.models import Job
-from app.core.jobs.status import JobKind
+from app.core.jobs.status import JobKind, Lane
 from app.core.paths import DataFolder, bundled
 from app.core.table import Table
 
@@ -68,12 +70,12 @@ def _tables(database: Database) -> set[str]:
         return set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
 
 
-def _migrate_to(database: Database, revision: str) -> None:
+def _migrate_to(database: Database, revision: str, migrate: Callable[[Config, str], None] = command.upgrade) -> None:
     config = Config()
     config.set_main_option("script_location", str(bundled("migrations")))
     with database.engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        migrate(config, revision)
         connection.commit()
 
 
@@ -162,6 +164,38 @@ def test_what_the_first_version_stored_is_there_after_the_upgrade(tmp_path: Path
         dataset = session.get_one(Dataset, session.get_one(Job, 1).dataset_id)
         assert (dataset.name, dataset.status, dataset.kind, dataset.source) == ("kept", "ready", "messages", {})
     database.engine.dispose()
+
+
+def test_checks_and_previews_go_with_the_downgrade_and_the_rest_stays(database: Database) -> None:
+    """The kinds that the table takes are those of its version; what refers to jobs, and jobs to each other, holds."""
+    with database.write() as session:
+        train = queue.enqueue(session, Job(name="t", kind=JobKind.TRAIN, created_at=0))
+        queue.enqueue(session, Job(name="m", kind=JobKind.MERGE, source_job_id=train.id, created_at=0))
+        queue.enqueue(session, Job(name="c", kind=JobKind.CHECK, created_at=0))
+        queue.claim_next(session, Lane.DATA)
+        queue.claim_next(session, Lane.GPU)
+    _migrate_to(database, "0002", command.downgrade)
+    assert _kinds(database) == [("merge",), ("train",)]
+    with pytest.raises(IntegrityError, match="ck_job_kind"):
+        _set_kind(database, "preview")
+    _migrate_to(database, "0003")
+    _set_kind(database, "preview")
+    with pytest.raises(IntegrityError, match="ck_job_kind"):
+        _set_kind(database, "dance")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT job_id FROM attempt")).all() == [(1,)]
+        assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+        assert connection.execute(text("PRAGMA integrity_check")).all() == [("ok",)]
+
+
+def _set_kind(database: Database, kind: str) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE job SET kind = :kind WHERE id = 1"), {"kind": kind})
+
+
+def _kinds(database: Database) -> Sequence[Any]:
+    with database.engine.connect() as connection:
+        return connection.execute(text("SELECT kind FROM job ORDER BY kind")).all()
 
 
 def test_database_is_readable_by_its_owner_only(database: Database) -> None:

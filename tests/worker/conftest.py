@@ -13,12 +13,14 @@ import pytest
 from app.core.database import Database
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
+from app.core.jobs.status import Lane
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 from worker.children import Children
 from worker.gpu import Sampler
 from worker.loop import Worker
 from worker.probe import Probe
+from worker.supervisor import Supervisor
 
 SCRIPTED_CHILD = (sys.executable, "-m", "tests.worker.scripted_child")
 PATIENCE_SECONDS = 20.0
@@ -32,6 +34,12 @@ CAPABILITIES = {
     "paged": False,
     "cannot": {},
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_limit_on_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code of a child that a test calls leaves the tests' own memory alone."""
+    monkeypatch.setattr("resource.setrlimit", lambda _resource, _limits: None)
 
 
 class ScriptedWorker:
@@ -54,6 +62,10 @@ class ScriptedWorker:
         """The job as it stands now."""
         with self.database.read() as session:
             return get_job(session, job.key)
+
+    def take_over(self, lane: Lane = Lane.GPU) -> Supervisor:
+        """What the worker has in hand in the lane; it forgets about that."""
+        return self.worker._supervisors.pop(lane)
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Let the worker do its rounds until the condition holds."""

@@ -21,7 +21,11 @@ def _no_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("error", "kind", "traced"),
-    [(InvalidInput("is too small", field="r"), "invalid_input", False), (ValueError("too small"), "ValueError", True)],
+    [
+        (InvalidInput("is too small", field="r"), "invalid_input", False),
+        (ValueError("too small"), "ValueError", True),
+        (MemoryError("too small"), "memory_limit", True),
+    ],
 )
 def test_a_failure_is_logged_with_its_traceback_only_where_nobody_expected_it(
     error: Exception,

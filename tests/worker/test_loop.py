@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable
 
 import psutil
+import pytest
 from sqlmodel import select
 
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, WorkerState
-from app.core.jobs.queue import claim_next, request_cancel
+from app.core.jobs.queue import claim_next, enqueue, request_cancel
 from app.core.jobs.spec import parse_yaml
-from app.core.jobs.status import ENDED, JobStatus
+from app.core.jobs.status import ENDED, JobKind, JobStatus, Lane
 from app.core.metrics.store import put_metrics, read_series
 from tests.worker.conftest import ScriptedWorker
 from worker.identity import ProcessIdentity
+from worker.launch import _is_light
+from worker.readings import Running
 
 MakeJob = Callable[..., Job]
 
@@ -35,6 +38,60 @@ def attempt_of(scripted: ScriptedWorker, job: Job, number: int = 1) -> Attempt:
 def events_of(scripted: ScriptedWorker, job: Job, kind: str) -> list[Event]:
     with scripted.database.read() as session:
         return list(session.exec(select(Event).where(Event.job_id == job.id, Event.kind == kind).order_by(Event.id)))
+
+
+def test_lanes_run_beside_each_other_and_each_one_job_at_a_time(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    """A cancel reaches its own job alone, and a stop of the worker ends all and loses none."""
+    scripted.follow("wait")
+    jobs = [make_job(), make_job(), *(queued(scripted, kind) for kind in (JobKind.CHECK, JobKind.PREVIEW))]
+    running, waiting, check, preview = jobs
+    scripted.run_until(lambda: all(scripted.job(job).phase == "train" for job in (running, check, preview)))
+    assert scripted.job(waiting).status == JobStatus.QUEUED
+    with scripted.database.write() as session:
+        request_cancel(session, scripted.job(check))
+    scripted.run_until(ended(scripted, check))
+    assert [scripted.job(job).status for job in jobs] == ["running", "queued", "cancelled", "running"]
+    assert scripted.worker._readings.running == Running(running.key, attempt_of(scripted, running).pid or 0)
+    scripted.worker.rescue()
+    assert scripted.job(preview).status == JobStatus.RUNNING, "what is in hand is not stranded"
+    scripted.worker.stop()
+    scripted.worker.run()
+    assert [scripted.job(job).status for job in jobs] == ["queued", "queued", "cancelled", "queued"]
+    assert attempt_of(scripted, preview).outcome == {"outcome": "interrupted"}
+
+
+def queued(scripted: ScriptedWorker, kind: JobKind) -> Job:
+    with scripted.database.write() as session:
+        return enqueue(session, Job(name=kind, kind=kind, created_at=0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "light"),
+    [
+        (JobKind.CHECK, {}, True),
+        (JobKind.PREVIEW, {}, True),
+        (JobKind.IMPORT, {"kind": "file"}, True),
+        (JobKind.IMPORT, {"kind": "hub"}, False),
+    ],
+)
+def test_what_downloads_nothing_has_limits_from_its_start(kind: JobKind, spec: dict[str, str], light: bool) -> None:
+    lane = Lane.VIEW if kind == JobKind.PREVIEW else Lane.DATA
+    assert _is_light(lane, Job(name="x", kind=kind, spec=spec, created_at=0)) is light
+    assert not _is_light(Lane.MODEL, Job(name="x", kind=JobKind.IMPORT, spec={"kind": "gguf"}, created_at=0))
+
+
+def test_a_light_child_that_tells_nothing_is_killed(
+    scripted: ScriptedWorker, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.launch.PATIENCE_SECONDS", 0.3)
+    scripted.follow("ignore signals")
+    training, check = make_job(), queued(scripted, JobKind.CHECK)
+    scripted.run_until(ended(scripted, check))
+    error = scripted.job(check).error or {}
+    assert (error["kind"], error["message"]) == (
+        "child_died", "Its process was ended: it had not told of any progress for 0.3 s."
+    )  # fmt: skip
+    assert scripted.job(training).status == JobStatus.RUNNING, "a training may be silent"
 
 
 def test_job_is_run_to_its_end(scripted: ScriptedWorker, make_job: MakeJob) -> None:
@@ -136,9 +193,7 @@ def test_last_words_are_of_the_attempt_that_died_alone(scripted: ScriptedWorker,
     log = scripted.folder.job(job.key) / "train.log"
     scripted.run_until(lambda: scripted.job(job).phase == "train")
     log.write_text("of the first attempt\nhalf a line of it")
-    assert scripted.worker._supervisor is not None
-    scripted.worker._supervisor.interrupt(timeout_seconds=5)
-    scripted.worker._supervisor = None
+    scripted.take_over().interrupt(timeout_seconds=5)
     scripted.follow("die")
     scripted.run_until(ended(scripted, job))
     died = scripted.job(job)
@@ -180,9 +235,8 @@ def test_rescue_ends_a_stranded_child_and_queues_its_job_again(scripted: Scripte
     scripted.run_until(lambda: scripted.job(job).phase == "train")
     attempt = attempt_of(scripted, job)
     identity = ProcessIdentity(attempt.pid or 0, attempt.pid_started_at or 0.0, attempt.boot_id or "")
-    orphan, scripted.worker._supervisor = scripted.worker._supervisor, None  # as after `kill -9` of the worker
+    orphan = scripted.take_over()  # as after `kill -9` of the worker
     scripted.worker.rescue()
-    assert orphan is not None
     orphan._child.wait()  # this test is still its parent
     assert identity.find() is None
     assert scripted.job(job).status == JobStatus.QUEUED
@@ -270,18 +324,15 @@ def test_planned_stops_are_no_losses(scripted: ScriptedWorker, make_job: MakeJob
     job = make_job()
     for attempt in range(1, 5):
         scripted.run_until(lambda n=attempt: scripted.job(job).attempts == n and scripted.job(job).phase == "train")
-        assert scripted.worker._supervisor is not None
-        scripted.worker._supervisor.interrupt(timeout_seconds=0.2)
-        scripted.worker._supervisor = None
+        scripted.take_over().interrupt(timeout_seconds=0.2)
         assert scripted.job(job).status == JobStatus.QUEUED
 
 
 def test_job_that_ended_while_no_worker_lived_is_not_run_again(scripted: ScriptedWorker, make_job: MakeJob) -> None:
     scripted.follow("complete")
     job = make_job()
-    scripted.run_until(lambda: scripted.worker._supervisor is not None)
-    orphan, scripted.worker._supervisor = scripted.worker._supervisor, None  # as after `kill -9` of the worker
-    assert orphan is not None
+    scripted.run_until(lambda: scripted.job(job).status == JobStatus.RUNNING)
+    orphan = scripted.take_over()  # as after `kill -9` of the worker
     orphan._child.wait()
     scripted.worker.rescue()
     done = scripted.job(job)
@@ -294,9 +345,7 @@ def test_a_run_that_starts_again_shows_only_its_own_metrics(scripted: ScriptedWo
     scripted.run_until(lambda: scripted.job(job).phase == "train")
     with scripted.database.write() as session:
         put_metrics(session, job.key, 40, 0.0, {"loss": 0.1, "eval_loss": 0.2})
-    assert scripted.worker._supervisor is not None
-    scripted.worker._supervisor.interrupt(timeout_seconds=5)
-    scripted.worker._supervisor = None
+    scripted.take_over().interrupt(timeout_seconds=5)
     scripted.follow("complete")
     scripted.run_until(ended(scripted, job))
     with scripted.database.read() as session:

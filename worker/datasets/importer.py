@@ -18,6 +18,7 @@ from worker.base_models.publish import hash_file, link_or_copy_file, publish_fol
 from worker.base_models.stages import Stages
 from worker.context import JobContext
 from worker.datasets.hub import Download, download_dataset
+from worker.limits import limit_memory
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def run_import(context: JobContext) -> dict[str, Any]:
     source, target = context.payload["source"], Path(context.payload["target"])
     stages = Stages(context, total=3)
     download = download_dataset(source, target, stages)
+    limit_memory()
     with publish_folder(target) as folder:
         stages.enter("convert")
         files = _place(download, folder)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, case, func
 from sqlmodel import Session, col, select
 
 from app.core.datasets.models import Dataset, DatasetStatus
@@ -15,7 +15,9 @@ from app.core.jobs.status import ACTIVE, JobKind, JobStatus
 from app.core.models.models import BaseModel, ModelStatus
 
 WORKER_ALIVE_SECONDS = 10.0  # a heartbeat is written every second
-LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.IMPORT)
+LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.IMPORT, JobKind.CHECK)
+_NO_PREVIEW = col(Job.kind) != JobKind.PREVIEW  # those have a lane of their own, and are gone in a moment
+_GPU_FIRST = case((col(Job.kind).in_((JobKind.IMPORT, JobKind.CHECK)), 1), else_=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +56,28 @@ def list_jobs(
 
 
 def active_job(session: Session) -> Job | None:
-    """The job that has the worker now."""
-    return session.exec(select(Job).where(col(Job.status).in_(ACTIVE)).order_by(col(Job.id))).first()
+    """The job that has the GPU now; where none has, an import or a check that runs."""
+    active = select(Job).where(col(Job.status).in_(ACTIVE), _NO_PREVIEW)
+    return session.exec(active.order_by(_GPU_FIRST, col(Job.id))).first()
 
 
 def queued_jobs(session: Session, limit: int = 100) -> Sequence[Job]:
-    """The queue in the order in which it will be worked through."""
+    """The queue in its order, previews left out; each lane takes the first of its own."""
     order = (col(Job.priority).desc(), col(Job.position), col(Job.id))
-    return session.exec(select(Job).where(Job.status == JobStatus.QUEUED).order_by(*order).limit(limit)).all()
+    return session.exec(
+        select(Job).where(Job.status == JobStatus.QUEUED, _NO_PREVIEW).order_by(*order).limit(limit)
+    ).all()
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the next job to start; None for a job that does not wait."""
-    if job.status != JobStatus.QUEUED:
+    """The job's place in the queue, from 1; None for a job that does not wait, or is a preview."""
+    if job.status != JobStatus.QUEUED or job.kind == JobKind.PREVIEW:
         return None
     ahead = (col(Job.priority) > job.priority) | (
         (col(Job.priority) == job.priority) & (col(Job.position) < job.position)
     )
-    return 1 + session.exec(select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, ahead)).one()
+    waiting = select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, _NO_PREVIEW)
+    return 1 + session.exec(waiting.where(ahead)).one()
 
 
 def find_awaited(session: Session, job: Job) -> str | None:

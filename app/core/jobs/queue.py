@@ -17,7 +17,7 @@ from app.core.errors import Conflict, NotFound
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs.models import Attempt, Job
-from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
+from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus, Lane
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.table import MAX_ID
 
@@ -26,14 +26,24 @@ MAX_ATTEMPTS = 3  # a job whose process is lost this often fails for good
 _CLAIM = text("""
     UPDATE job SET status = 'starting', fence = fence + 1, attempts = attempts + 1, error = NULL, finished_at = NULL,
                    phase = NULL, step = 0, eta_seconds = NULL, started_at = coalesce(started_at, :now)
-    WHERE status = 'queued' AND id = (
-        SELECT job.id FROM job LEFT JOIN base_model ON base_model.id = job.base_model_id
-                               LEFT JOIN dataset ON dataset.id = job.dataset_id
-        WHERE job.status = 'queued' AND (job.kind = 'import' OR coalesce(base_model.status, 'ready') = 'ready'
-                                                            AND coalesce(dataset.status, 'ready') = 'ready')
-        ORDER BY job.priority DESC, job.position, job.id LIMIT 1)
+    WHERE status = 'queued' AND id = :id
     RETURNING id
 """)
+_NEXT = """
+    SELECT job.id FROM job LEFT JOIN base_model ON base_model.id = job.base_model_id
+                           LEFT JOIN dataset ON dataset.id = job.dataset_id
+    WHERE job.status = 'queued' AND {in_lane}
+          AND (job.kind = 'import' OR coalesce(base_model.status, 'ready') = 'ready'
+                                  AND coalesce(dataset.status, 'ready') = 'ready')
+    ORDER BY job.priority DESC, job.position, job.id LIMIT 1
+"""
+_IN_LANE = {
+    Lane.GPU: "job.kind IN ('train', 'merge', 'playground')",
+    Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
+    Lane.DATA: "(job.kind = 'check' OR job.kind = 'import' AND job.dataset_id IS NOT NULL)",
+    Lane.VIEW: "job.kind = 'preview'",
+}
+_NEXT_IN_LANE = {lane: text(_NEXT.format(in_lane=condition)) for lane, condition in _IN_LANE.items()}
 
 
 def enqueue(session: Session, job: Job) -> Job:
@@ -46,12 +56,18 @@ def enqueue(session: Session, job: Job) -> Job:
     return job
 
 
-def claim_next(session: Session) -> tuple[Job, Attempt] | None:
-    """Take the first job that can start: no other worker gets it. One whose model or dataset is imported waits."""
-    row = session.execute(_CLAIM, {"now": time.time()}).first()
-    if row is None:
+def find_next(session: Session, lane: Lane) -> int | None:
+    """The id of the lane's first job that can start. One whose model or dataset is imported waits."""
+    row = session.execute(_NEXT_IN_LANE[lane]).first()
+    return None if row is None else int(row[0])
+
+
+def claim_next(session: Session, lane: Lane = Lane.GPU) -> tuple[Job, Attempt] | None:
+    """Take the lane's first job that can start: no other worker gets it."""
+    found = find_next(session, lane)
+    if found is None or session.execute(_CLAIM, {"id": found, "now": time.time()}).first() is None:
         return None
-    job = get_job(session, row[0])
+    job = get_job(session, found)
     attempt = Attempt(job_id=job.key, number=job.attempts, fence=job.fence, started_at=time.time())
     session.add(attempt)
     session.flush()
@@ -149,8 +165,8 @@ def move(session: Session, job: Job, to: int) -> Job:
     if job.status != JobStatus.QUEUED:
         raise Conflict(f"Job {job.id} is {job.status}; only a queued job can be moved.")
     order = (col(Job.priority).desc(), col(Job.position), col(Job.id))
-    waiting = select(Job).where(Job.status == JobStatus.QUEUED, Job.id != job.id).order_by(*order)
-    queue = list(session.exec(waiting).all())
+    waiting = select(Job).where(Job.status == JobStatus.QUEUED, Job.kind != JobKind.PREVIEW, Job.id != job.id)
+    queue = list(session.exec(waiting.order_by(*order)).all())
     if queue:
         job.priority = queue[min(to, len(queue)) - 1].priority
     queue.insert(to - 1, job)

@@ -1,4 +1,4 @@
-"""The states of a job and the moves between them."""
+"""The kinds and states of jobs, the moves between states, and the lanes in which the worker runs jobs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,22 @@ class JobKind(StrEnum):
 
     TRAIN = "train"
     MERGE = "merge"
-    IMPORT = "import"  # make a base model ready: convert, or download
+    IMPORT = "import"  # make a base model or a dataset ready: convert, or download
     PLAYGROUND = "playground"  # one answer
+    CHECK = "check"  # what is wrong with a data file, and how its rows look to a model
+    PREVIEW = "preview"  # some rows as training would see them
+
+
+class Lane(StrEnum):
+    """A queue within the queue: the worker runs one job of each lane at a time, all lanes beside each other."""
+
+    GPU = "gpu"  # train, merge, playground
+    MODEL = "model"  # imports of base models: a download of hours holds up nothing else
+    DATA = "data"  # imports of datasets, and checks
+    VIEW = "view"  # previews: somebody waits for them
+
+
+LIGHT_LANES = frozenset({Lane.DATA, Lane.VIEW})  # their processes load no torch
 
 
 ACTIVE = frozenset({JobStatus.STARTING, JobStatus.RUNNING, JobStatus.STOPPING})

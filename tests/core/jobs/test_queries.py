@@ -19,7 +19,7 @@ from app.core.jobs.queries import (
     queued_jobs,
     worker_view,
 )
-from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.status import JobKind, JobStatus, Lane
 
 NOW = 1_000_000.0
 
@@ -104,6 +104,18 @@ def test_worker_is_alive_while_its_heartbeat_is_fresh(session: Session) -> None:
 def test_a_clock_that_was_set_back_makes_no_negative_age(session: Session) -> None:
     _worker(session, seconds_ago=-3600)
     assert worker_view(session, NOW)["heartbeat_age_seconds"] == 0
+
+
+def test_the_job_that_has_the_gpu_is_shown_before_an_import_and_never_a_preview(session: Session) -> None:
+    preview = _job(session, "p", JobKind.PREVIEW)
+    queue.claim_next(session, Lane.VIEW)
+    assert (active_job(session), preview.status) == (None, "starting")
+    check, training = _job(session, "c", JobKind.CHECK), _job(session, "t")
+    queue.claim_next(session, Lane.DATA)
+    assert active_job(session) == check
+    queue.claim_next(session, Lane.GPU)
+    assert active_job(session) == training
+    assert [job.name for job in list_jobs(session).jobs] == ["t", "c"]
 
 
 def test_the_worker_shows_its_job(session: Session) -> None:

@@ -21,7 +21,7 @@ from app.core.events.log import read_after
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.queries import queue_position, queued_jobs
-from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus
+from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus, Lane
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_imported
 
@@ -69,8 +69,9 @@ def _job_in(session: Session, status: JobStatus) -> Job:
 
 def _claim_names(session: Session) -> list[str]:
     names = []
-    while (claimed := queue.claim_next(session)) is not None:
-        names.append(claimed[0].name)
+    for lane in (Lane.MODEL, Lane.DATA, Lane.GPU, Lane.VIEW):
+        while (claimed := queue.claim_next(session, lane)) is not None:
+            names.append(claimed[0].name)
     return names
 
 
@@ -149,6 +150,32 @@ def test_nothing_is_claimed_from_an_empty_queue(session: Session) -> None:
         if status != JobStatus.QUEUED:
             _job_in(session, status)
     assert queue.claim_next(session) is None
+
+
+def test_every_kind_of_job_has_one_lane(session: Session) -> None:
+    add_imported(session, "m", {"kind": "demo"})
+    add_from_hub(session, HubReference("owner/d"))
+    for kind in sorted(set(JobKind) - {JobKind.IMPORT}):
+        queue.enqueue(session, Job(name=kind, kind=kind, created_at=0))
+    claimed: dict[Lane, list[str]] = {lane: [] for lane in Lane}
+    for lane, names in claimed.items():
+        while (found := queue.claim_next(session, lane)) is not None:
+            names.append(found[0].name)
+    assert claimed == {
+        Lane.GPU: ["merge", "playground", "train"],
+        Lane.MODEL: ["import m"],
+        Lane.DATA: ["import d", "check"],
+        Lane.VIEW: ["preview"],
+    }
+
+
+def test_a_preview_takes_no_place_in_the_queue(session: Session) -> None:
+    first, last = _job(session, "first"), _job(session, "last")
+    preview = queue.enqueue(session, Job(name="p", kind=JobKind.PREVIEW, priority=9, created_at=0))
+    assert [queue_position(session, job) for job in (first, last, preview)] == [1, 2, None]
+    queue.move(session, last, 1)
+    assert [job.name for job in queued_jobs(session)] == ["last", "first"]
+    assert queue.get_job(session, last.key).priority == 0
 
 
 def test_a_job_waits_for_its_model_and_the_import_goes_first(session: Session) -> None:
@@ -349,7 +376,7 @@ def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(session: Session) -> N
 def _with_import(session: Session) -> tuple[BaseModel, Job, Job]:
     model = add_imported(session, "coming", {"kind": "demo"})
     waiting = _job(session, "waits", base_model_id=model.id)
-    claimed, _ = queue.claim_next(session) or pytest.fail("the import was not claimed")
+    claimed, _ = queue.claim_next(session, Lane.MODEL) or pytest.fail("the import was not claimed")
     return model, claimed, waiting
 
 
@@ -379,7 +406,7 @@ def test_a_cancelled_import_fails_the_jobs_that_wait(session: Session) -> None:
 def test_a_failed_import_fails_its_dataset_and_the_jobs_that_wait(session: Session) -> None:
     dataset = add_from_hub(session, HubReference("owner/coming"))
     waiting, other = _job(session, "waits", dataset_id=dataset.id), _job(session, "needs nothing")
-    importing, _ = queue.claim_next(session) or pytest.fail("the import was not claimed")
+    importing, _ = queue.claim_next(session, Lane.DATA) or pytest.fail("the import was not claimed")
     error = {"kind": "x", "message": "It has two splits.", "advice": "Name one."}
     queue.advance(session, importing, JobStatus.FAILED, error=error)
     assert (dataset.status, dataset.error) == (DatasetStatus.FAILED, "It has two splits. Name one.")
@@ -397,7 +424,7 @@ def test_a_failed_import_fails_its_dataset_and_the_jobs_that_wait(session: Sessi
 
 def test_a_cancelled_import_fails_its_dataset(session: Session) -> None:
     dataset = add_from_hub(session, HubReference("owner/coming"))
-    importing, _ = queue.claim_next(session) or pytest.fail("the import was not claimed")
+    importing, _ = queue.claim_next(session, Lane.DATA) or pytest.fail("the import was not claimed")
     queue.advance(session, importing, JobStatus.CANCELLED)
     assert (dataset.status, dataset.error) == (DatasetStatus.FAILED, "its import was cancelled")
 
