@@ -69,7 +69,9 @@ def _rows(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Fact]
     what = f"{summary.get('row_unit', 'sequence')}s"
     for key, label in (("rows_train", f"{what} trained on"), ("rows_eval", f"{what} held out")):
         if key in summary:
-            yield Fact(label, format_number(summary[key]))
+            left = summary.get("eval_rows_left_to_train") if key == "rows_eval" else None
+            note = f"eval_max_rows; {format_number(left)} more rows are trained on instead" if left else ""
+            yield Fact(label, format_number(summary[key]), note)
     of_rows = (
         ("rows_dropped", "dropped", "too long, or nothing to learn left"),
         ("rows_truncated", "cut", f"to {spec['max_length']:,} tokens"),

@@ -79,11 +79,16 @@ def row_error(number: int, message: str, advice: str | None = None) -> DatasetFo
     return DatasetFormatError([Fault("dataset", f"row {number} {message}", advice)])
 
 
-def split_rows(count: int, eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def split_rows(count: int, eval_fraction: float, seed: int, at_most: int | None = None) -> tuple[list[int], list[int]]:
     """Indices of the training and of the eval rows, both ascending; the same for the same seed.
 
-    At least one row is held out where a share is asked for, and at least one is left to train on.
+    At least one row is held out where a share is asked for, no more than `at_most`, and at least one is trained on.
     """
-    wanted = min(max(round(count * eval_fraction), 1), count - 1) if eval_fraction > 0 and count > 1 else 0
+    wanted = min(share_of(count, eval_fraction), count if at_most is None else at_most)
     held_out = set(random.Random(seed).sample(range(count), wanted))
     return [i for i in range(count) if i not in held_out], sorted(held_out)
+
+
+def share_of(count: int, eval_fraction: float) -> int:
+    """How many of so many rows the fraction alone holds out."""
+    return min(max(round(count * eval_fraction), 1), count - 1) if eval_fraction > 0 and count > 1 else 0

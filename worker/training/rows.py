@@ -16,7 +16,7 @@ from worker.training.data import TemplateMismatch
 from worker.training.encoded import Sequences, TokenWriter
 from worker.training.encoding import TAKE, Encoding, encode
 from worker.training.pairs import Pairs
-from worker.training.reading import check_unchanged, read_as, row_error, split_rows
+from worker.training.reading import check_unchanged, read_as, row_error, share_of, split_rows
 from worker.training.token_cache import Counts, find_or_encode, what_decides
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class EncodedRows:
     evaluation: Examples
     held_out: list[int]
     counts: Counts
+    left_to_train: int = 0  # rows that eval_fraction would have held out, too, but for eval_max_rows
 
 
 def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> EncodedRows:
@@ -50,12 +51,13 @@ def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> Encode
     sequences, counts = find_or_encode(
         Path(dataset["tokens"]), decides, path.stat().st_size, encode, lambda: check_cancelled(context)
     )
-    _, held_out = split_rows(counts.rows, spec.eval_fraction, spec.seed)
+    _, held_out = split_rows(counts.rows, spec.eval_fraction, spec.seed, spec.eval_max_rows)
+    left_to_train = share_of(counts.rows, spec.eval_fraction) - len(held_out)
     train, evaluation = sequences.split(held_out)
     if spec.task == "dpo":
-        rows = EncodedRows(Pairs(train), Pairs(evaluation), held_out, counts)
+        rows = EncodedRows(Pairs(train), Pairs(evaluation), held_out, counts, left_to_train)
     else:
-        rows = EncodedRows(train, evaluation, held_out, counts)
+        rows = EncodedRows(train, evaluation, held_out, counts, left_to_train)
     _refuse_if_none(rows, spec, dataset["name"])
     _require_eval_rows(rows, spec, dataset["name"])
     _log(rows, spec)
@@ -91,6 +93,11 @@ def _log(rows: EncodedRows, spec: TrainingSpec) -> None:
         len(rows.train), "pairs" if spec.task == "dpo" else "sequences",
         len(rows.evaluation), counts.truncated, spec.max_length, counts.dropped,
     )  # fmt: skip
+    if rows.left_to_train:
+        logger.info(
+            "%d rows are held out, as eval_max_rows says; eval_fraction = %g alone would hold out %d",
+            len(rows.held_out), spec.eval_fraction, len(rows.held_out) + rows.left_to_train,
+        )  # fmt: skip
     if counts.split.count and spec.task == "text":
         logger.info("longer than max_length, and now several sequences: %s", counts.split)
     elif counts.split.count:

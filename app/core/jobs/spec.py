@@ -11,16 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs.spec_faults import combination_faults, describe_faults, is_expression
-from app.core.jobs.spec_fields import (
-    LoggingFields,
-    LoraFields,
-    MethodFields,
-    OptimizerFields,
-    PreferenceFields,
-    QuantisationFields,
-    RowFields,
-    SourceFields,
-)
+from app.core.jobs.spec_fields import LoraFields, MethodFields, PreferenceFields, QuantisationFields, SourceFields
+from app.core.jobs.spec_run_fields import LoggingFields, OptimizerFields, RowFields
 from app.core.strict_yaml import load_yaml
 
 # Where the method or the task wants another default than the field's own.

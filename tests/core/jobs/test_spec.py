@@ -52,6 +52,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "gradient_accumulation_steps": ([1, 4096], [0, 4097]),
     "num_train_epochs": ([0.001, 1000], [0, 1001]),
     "max_steps": ([None, 1, 10_000_000], [0, 10_000_001]),
+    "eval_max_rows": ([None, 1, 10_000_000], [0, 10_000_001]),
     "learning_rate": ([1e-12, 1], [0, -1e-4, 1.01]),
     "warmup_ratio": ([0, 0.999], [-0.01, 1]),
     "weight_decay": ([0, 1], [-0.01, 1.01]),

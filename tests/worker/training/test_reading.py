@@ -9,7 +9,7 @@ import pytest
 
 from app.core.errors import DatasetFormatError
 from tests.worker.tiny import ROWS, write_rows
-from worker.training.reading import messages_of, read_as, read_rows, split_rows
+from worker.training.reading import messages_of, read_as, read_rows, share_of, split_rows
 
 pytestmark = pytest.mark.model
 
@@ -28,6 +28,14 @@ def test_split_is_the_same_for_the_same_seed_and_loses_no_row() -> None:
 def test_split_of_few_rows(count: int, fraction: float, held_out: int) -> None:
     train, evaluation = split_rows(count, fraction, seed=0)
     assert (len(train), len(evaluation)) == (count - held_out, held_out)
+
+
+def test_no_more_rows_are_held_out_than_may_be() -> None:
+    train, held_out = split_rows(1000, 0.5, seed=0, at_most=12)
+    assert (len(train), len(held_out), share_of(1000, 0.5)) == (988, 12, 500)
+    assert max(held_out) > 500, "they are drawn from all rows"
+    assert split_rows(20, 0.1, seed=0, at_most=12) == split_rows(20, 0.1, seed=0)
+    assert split_rows(20, 0, seed=0, at_most=12)[1] == []
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -79,3 +79,15 @@ def test_early_stopping_is_refused_where_all_that_is_held_out_was_dropped(
     with pytest.raises(DatasetFormatError) as caught:
         load(tmp_path, given, early_stopping_patience=1, **spec)
     assert [fault.field for fault in caught.value.faults] == ["early_stopping_patience"]
+
+
+def test_rows_that_are_not_held_out_after_all_are_trained_on_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker.training.rows")
+    rows, _ = load(tmp_path, ROWS, eval_fraction=0.5, eval_max_rows=3)
+    assert (len(rows.train), len(rows.evaluation), rows.left_to_train) == (21, 3, 9)
+    assert "3 rows are held out, as eval_max_rows says; eval_fraction = 0.5 alone would hold out 12" in caplog.text
+    caplog.clear()
+    rows, _ = load(tmp_path, ROWS, eval_fraction=0.5, eval_max_rows=12)
+    assert (len(rows.evaluation), rows.left_to_train, "eval_max_rows" in caplog.text) == (12, 0, False)
