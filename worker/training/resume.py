@@ -25,8 +25,8 @@ from worker.artifacts.folders import (
     publish_artifact,
     step_folders,
 )
-from worker.base_models.publish import files_of
 from worker.training.best import BestEval
+from worker.training.identity import identify_model
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _SMALL_FILES_BYTES = 1024**2
 _ORIGINS = {  # what a run and a state must have in common, and what to say where they differ
     "spec": "it belongs to another spec",
     "dataset": "it belongs to another dataset",
-    "base_model": "the base model's files have changed",
+    "base_model": "it belongs to another base model, or its files have changed",
     "rows": "the rows are tokenized otherwise now",
     "start": "the adapter starts otherwise on this machine",
 }
@@ -129,15 +129,13 @@ def describe_origin(
     payload: Mapping[str, Any], row_lengths: Sequence[int], initial: Mapping[str, torch.Tensor]
 ) -> dict[str, str]:
     """What decides a run, as hashes. `initial` is what `initial_lora` returned: an SVD may differ between machines."""
-    model = Path(payload["base_model"]["path"])
-    files = [(str(file.relative_to(model)), file.stat().st_size) for file in files_of(model)]
     start = hashlib.sha256()
     for name, tensor in sorted(initial.items()):
         start.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return {
         "spec": _hash(payload["spec"]),
         "dataset": str(payload["dataset"].get("sha256")),
-        "base_model": _hash(files),
+        "base_model": identify_model(Path(payload["base_model"]["path"])),
         "rows": _hash(list(row_lengths)),
         "start": start.hexdigest(),
     }
