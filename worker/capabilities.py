@@ -13,11 +13,13 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.core.errors import InvalidInput
 from app.core.jobs.capabilities import BITSANDBYTES, capability_faults, needs_bitsandbytes
-from app.core.jobs.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    from app.core.jobs.spec import TrainingSpec  # a light child has no use for pydantic
 
 _LOOKUPS = {  # functions that remember whether the package is there
     "peft.import_utils": ("is_bnb_available", "is_bnb_4bit_available"),

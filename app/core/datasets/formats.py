@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.datasets.fields import answer_field, question, text_field
-from app.core.datasets.models import RowKind
+from app.core.datasets.kinds import RowKind
 from app.core.datasets.pairs import of_conversations, of_prompt, of_question
 from app.core.datasets.turns import Messages, opening, opens_with_answer, read_conversations, read_messages
 

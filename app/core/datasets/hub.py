@@ -10,7 +10,8 @@ from typing import Any
 from sqlmodel import Session, select
 
 from app.core.datasets.columns import Columns
-from app.core.datasets.models import Dataset, DatasetStatus, RowKind
+from app.core.datasets.kinds import RowKind
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.jobs.imports import queue_import
 from app.core.names import clean_name, is_hub_id, name_taken

@@ -7,15 +7,8 @@ from typing import Any
 
 from sqlmodel import Field
 
+from app.core.datasets.kinds import RowKind
 from app.core.table import Numbered, enum_field, json_field
-
-
-class RowKind(StrEnum):
-    """What the normalised rows of a dataset are."""
-
-    MESSAGES = "messages"  # {"messages": [{role, content}, …]}
-    TEXT = "text"  # {"text": "…"}
-    PREFERENCE = "preference"  # {"prompt": messages, "chosen": messages, "rejected": messages}
 
 
 class DatasetStatus(StrEnum):

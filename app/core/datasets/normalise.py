@@ -14,7 +14,7 @@ from typing import Any
 from app.core.datasets.columns import Columns, check_columns, named, rename
 from app.core.datasets.faults import RowFault
 from app.core.datasets.formats import FORMATS, Normalised, recognise, to_row
-from app.core.datasets.models import RowKind
+from app.core.datasets.kinds import RowKind
 from app.core.datasets.reader import Row, read_rows
 from app.core.errors import DatasetFormatError, Fault
 

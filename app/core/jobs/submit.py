@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from sqlmodel import Session
 
 from app.core.artifacts.store import find_artifact, trained_kind
-from app.core.datasets.models import Dataset, DatasetStatus, RowKind
+from app.core.datasets.kinds import RowKind
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.jobs.capabilities import capability_faults

@@ -6,7 +6,8 @@ import pytest
 from sqlmodel import Session, col, select
 
 from app.core.datasets.hub import HubReference, add_from_hub, import_again, set_facts
-from app.core.datasets.models import Dataset, DatasetStatus, RowKind
+from app.core.datasets.kinds import RowKind
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind, JobStatus

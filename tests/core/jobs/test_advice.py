@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.datasets.models import Dataset, DatasetStatus, RowKind
+from app.core.datasets.kinds import RowKind
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.advice import dataset_warnings, target_warnings
 
 LLAMA = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]

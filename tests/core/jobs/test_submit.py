@@ -13,7 +13,8 @@ from sqlmodel import Session, select
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
 from app.core.datasets.hub import HubReference, add_from_hub
-from app.core.datasets.models import Dataset, DatasetStatus, RowKind
+from app.core.datasets.kinds import RowKind
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import add_file
 from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.models import Job

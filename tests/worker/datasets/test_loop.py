@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from app.core.datasets.hub import HubReference, add_from_hub, import_again
-from app.core.datasets.models import Dataset, DatasetStatus, RowKind
+from app.core.datasets.kinds import RowKind
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.models import Job
 from app.core.jobs.status import ENDED, JobStatus
 from tests.worker.conftest import ScriptedWorker
