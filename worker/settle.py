@@ -36,7 +36,7 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, dam
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
         shutil.rmtree(folder.job(job.key) / STATE, ignore_errors=True)  # of use only to a run that has yet to end
         return queue.advance(session, job, status, summary=summary, error=error)
-    if job.cancel_requested or job.save_requested or outcome.get("outcome") == "cancelled":
+    if job.cancel_requested or outcome.get("outcome") == "cancelled":
         return queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
     error = outcome.get("error") or {
         "kind": TookTooLong.code if attempt.exit_code == -signal.SIGPROF else "child_died",

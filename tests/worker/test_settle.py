@@ -1,8 +1,10 @@
-"""What an import brought is on record once its process has ended."""
+"""How a job ended is on record once its process has ended, and what an import brought with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from worker.payload import build_payload
 from worker.settle import settle
 
 COMMIT = "d" * 40
+MakeJob = Callable[..., Job]
 
 
 @pytest.mark.model
@@ -42,3 +45,33 @@ def test_a_hub_models_commit_is_kept_and_told_to_the_jobs_on_it(
             spec={"base": True, "prompt": "x", "max_new_tokens": 1},
         )  # fmt: skip
         assert build_payload(session, folder, tmp_path, merge)["base_model"]["revision"] == COMMIT
+
+
+def _ended(database: Database, folder: DataFolder, job: Job, outcome: dict[str, Any] | None, **fields: Any) -> Job:
+    """The training job, once its process has ended with that outcome; `fields` are those of its row."""
+    with database.write() as session:
+        for status in (JobStatus.STARTING, JobStatus.RUNNING):
+            job = queue.advance(session, queue.get_job(session, job.key), status, **fields)
+        attempt = Attempt(job_id=job.key, number=1, fence=1, started_at=0.0, outcome=outcome, exit_code=1)
+        return settle(session, folder, job, attempt)
+
+
+def test_a_stop_that_saved_is_no_failure_and_keeps_what_it_came_to(
+    database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    outcome = {"outcome": "cancelled", "summary": {"stopped_by_user": True, "steps": 4}, "error": None}
+    job = _ended(database, folder, make_job(), outcome, save_requested=True)
+    assert (job.status, job.summary) == (JobStatus.CANCELLED, outcome["summary"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind"),
+    [({"outcome": "failed", "summary": {}, "error": {"kind": "disk_full"}}, "disk_full"), (None, "child_died")],
+)
+def test_a_stop_that_could_not_save_is_a_failure(
+    outcome: dict[str, Any] | None, kind: str, database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    job = _ended(database, folder, make_job(), outcome, save_requested=True)
+    assert (job.status, (job.error or {}).get("kind")) == (JobStatus.FAILED, kind)
+    job = _ended(database, folder, make_job(), outcome, save_requested=True, cancel_requested=True)
+    assert job.status == JobStatus.CANCELLED
