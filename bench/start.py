@@ -2,11 +2,12 @@
 
     python -m bench.start [--model FOLDER] [--runs 3] [--steps 4]
 
-`warm` is a spare child that waits with its imports done, and rows that an earlier job has tokenized; `cold` is a fresh
-process that tokenizes; `bare` is a fresh process with peft and transformers' Trainer alone (bench.bare_job). All train
-the same model on the same rows with the same settings on the CPU, and are ended after `--steps` steps. Seconds count
-from the hand-over of the job, or from the start of the script. Memory is the process' largest resident set in MB (10^6
-bytes), as the kernel counts it; `cpu_seconds` are those of the whole process, a spare's imports included.
+`warm` is a spare child that waits with its imports done, with the rows that an earlier job has tokenized and what it
+has proven of the model; `cold` is a fresh process that has neither; `bare` is a fresh process with peft and
+transformers' Trainer alone (bench.bare_job). All train the same model on the same rows with the same settings on the
+CPU, and are ended after `--steps` steps. Seconds count from the hand-over of the job, or from the start of the script.
+Memory is the process' largest resident set in MB (10^6 bytes), as the kernel counts it; `cpu_seconds` are those of the
+whole process, a spare's imports included.
 Exits with 1 where our peak is not below the bare script's.
 """
 
@@ -42,14 +43,16 @@ Steps = Callable[[], list[float]]  # when each step so far ended, in seconds sin
 
 def run_ours(model: Path, rows: Path, spec: dict[str, Any], folder: Path, *, warm: bool) -> Figures:
     """One job in a child of the worker's, the spare one where `warm`."""
-    job, tokens = folder / "job", folder / "tokens"
+    job, tokens, proofs = folder / "job", folder / "tokens", folder / "proofs"
     shutil.rmtree(job, ignore_errors=True)
     job.mkdir()
     if not warm:
-        shutil.rmtree(tokens, ignore_errors=True)
+        for kept in (tokens, proofs):
+            shutil.rmtree(kept, ignore_errors=True)
     payload = {
         "spec": spec,
         "base_model": {"name": "bench", "path": str(model), "architecture": None},
+        "proofs": str(proofs),
         "dataset": {"name": "bench", "path": str(rows), "tokens": str(tokens), "format": "messages", "sha256": None},
     }
     children = Children(keep_spare=warm, log=folder / "spare.log")

@@ -39,6 +39,7 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
         "spec": job.spec,
         "base_model": _base_model(session, job),
         "dataset": _dataset(folder, dataset),
+        "proofs": str((folder.home / "proofs").resolve()),  # of base models, kept from job to job
         "rerun": _rerun(session, folder, job),
     }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from worker.training.proofs import proven
 from worker.training.varlen import attend_varlen, varlen_suits
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def isolation_fault(model: Any, longest: int) -> str | None:
     """Why rows of up to `longest` tokens cannot be flattened; None where they are proven apart, which is logged."""
     try:
         _check_span(model.config, longest)
-        proof = measure_isolation(model)
+        proof = Proof(*proven("rows kept apart", lambda: astuple(measure_isolation(model))))
     except (CannotFlatten, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise

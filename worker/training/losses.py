@@ -14,6 +14,7 @@ from torch.nn import LinearCrossEntropyOptions
 
 from worker.training.data import IGNORED_LABEL
 from worker.training.linear_loss import position_losses
+from worker.training.proofs import proven
 
 CHUNK_ROWS = 256
 _INPUTS = ("input_ids", "position_ids", "row_lengths")
@@ -36,7 +37,8 @@ def choose_scoring(model: Any) -> Scoring:
         return Scoring.WHOLE
     head = base.get_output_embeddings()
     plain = type(head) is torch.nn.Linear and head.bias is None and not _capped(base.config)
-    return Scoring.CHUNKED if plain and _chunks_equal_plain(model) else Scoring.AT_LABELS
+    equal = plain and proven("loss in chunks", lambda: _chunks_equal_plain(model))
+    return Scoring.CHUNKED if equal else Scoring.AT_LABELS
 
 
 def _capped(config: Any) -> bool:

@@ -20,6 +20,7 @@ from worker.training.adapters import add_lora, base_stays, initial_lora
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
 from worker.training.data import ensure_chat_template
+from worker.training.dropout import quicken_dropout
 from worker.training.duties import Duties
 from worker.training.full import ModelOutput, load_whole_model
 from worker.training.model import (
@@ -33,6 +34,7 @@ from worker.training.outputs import AdapterOutput
 from worker.training.packing import Packs, arrange_rows
 from worker.training.pairs import Pairs
 from worker.training.preference import PreferenceTrainer
+from worker.training.proofs import keeping_proofs, what_decides
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
 from worker.training.rerun import check_rerun
@@ -48,8 +50,8 @@ logger = logging.getLogger(__name__)
 def run_training(context: JobContext) -> dict[str, Any]:
     """Train the payload's spec and save what was trained below the job's folder; returns the job's summary.
 
-    Payload: spec, base_model {name, path, architecture}, dataset {name, path, tokens (a folder to keep them in),
-    format, sha256 of the file at path}.
+    Payload: spec, base_model {name, path, architecture}, proofs (a folder to keep them in, or none), dataset {name,
+    path, tokens (a folder to keep them in), format, sha256 of the file at path}.
     Raises: InvalidInput, DatasetFormatError, ModelLoadError, DiskFull, JobError; JobCancelled where the user stops it,
     after saving it if that was asked.
     """
@@ -68,12 +70,19 @@ def run_training(context: JobContext) -> dict[str, Any]:
         model = load_whole_model(base["path"], hardware)
     else:
         model = add_lora(load_base_model(base["path"], hardware, quantization), spec, base["name"])
+    if hardware.device.type == "cpu":
+        quicken_dropout(model)
     context.spool.phase("tokenize")
     rows = load_rows(context, tokenizer, spec)
-    summary = _train(context, spec, hardware, model, tokenizer, rows)
+    with keeping_proofs(context.payload.get("proofs"), what_decides(Path(base["path"]), spec, hardware)):
+        summary = _train(context, spec, hardware, model, tokenizer, rows)
     summary |= {"optim": choose_optim(spec, hardware), "quantization": quantization.name if quantization else None}
     summary |= rerun
     write_receipt(context, spec, hardware, summary)
+    if summary["stopped_by_user"]:
+        kind = "model" if spec.method == "full" else "adapter"
+        logger.info("stopped as asked after %d steps; the %s is saved", summary["steps"], kind)
+        raise JobCancelled(f"Stopped as asked; the {kind} is saved.", summary=summary)
     return summary
 
 
@@ -112,12 +121,14 @@ def _train(
     step = states.take_best(model, callback.best, last_step)
     context.spool.phase("save")
     saved = saver.save_final(model, step, last_step)
-    if context.stop_request is StopRequest.SAVE:
-        raise JobCancelled(f"Stopped as asked; the {output.kind} is saved.")
-    context.spool.phase("sample")
-    write_samples(context, model, tokenizer, prompts, step, ["base", "tuned"] if still_base else ["tuned"])
+    hurry = context.stop_request is StopRequest.SAVE
+    if not hurry:
+        context.spool.phase("sample")
+        write_samples(context, model, tokenizer, prompts, step, ["base", "tuned"] if still_base else ["tuned"])
+    stopped = hurry and last_step < trainer.state.max_steps and not callback.best.stopped
     attempts = {"resumed_from_step": begun.step if begun else None, "attempts": context.assignment.attempt}
-    extra = {"steps": last_step, "saved_step": step, **saved, **callback.best.summary(), **attempts}
+    extra = {"steps": last_step, "saved_step": step, "stopped_by_user": stopped, **saved, **callback.best.summary()}
+    extra |= attempts
     if isinstance(examples, Packs):
         extra |= examples.summary()
     return _summary(callback, model, rows, hardware, extra)
@@ -186,6 +197,7 @@ def _summary(
         "row_unit": "pair" if isinstance(rows.train, Pairs) else "sequence",
         "rows_train": len(rows.train),
         "rows_eval": len(rows.evaluation),
+        **({"eval_rows_left_to_train": rows.left_to_train} if rows.left_to_train else {}),
         "rows_dropped": counts.dropped.count,
         "rows_truncated": counts.truncated.count,
         "rows_split": counts.split.count,
