@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import AppError, JobCancelled, OutOfMemory
-from worker.capabilities import hide_bitsandbytes
+from app.core.errors import AppError, JobCancelled
+from worker.capabilities import hide_bitsandbytes, hide_torch
 from worker.context import Assignment, JobContext
 from worker.limits import MemoryLimit, limit_memory
+from worker.shortage import describe_shortage, find_shortage
 from worker.spool import SpoolWriter
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ JOB_FUNCTIONS: dict[str, str] = {
     "merge": "worker.artifacts.merge:run_merge",
     "import": "worker.imports:run_import",
     "playground": "worker.inference.generate:run_generate",
+    "preview": "worker.datasets.preview:run_preview",
 }
 
 
@@ -52,13 +54,13 @@ def run_assignment(assignment: Assignment) -> int:
         limit_memory()
     try:
         summary = find_job_function(assignment.kind)(context)
-    except JobCancelled:
-        spool.finished("cancelled")
+    except JobCancelled as cancelled:
+        spool.finished("cancelled", summary=cancelled.summary)
         return 0
     except Exception as error:
         expected = isinstance(error, AppError)  # its message says all; where in our code it was found helps nobody
         logger.error("job %s failed: %s", assignment.job_id, error, exc_info=None if expected else error)
-        spool.finished("failed", error=describe_error(error))
+        spool.finished("failed", error={**describe_error(error, light=assignment.light), **_examine(context, error)})
         return 1
     finally:
         sys.stdout.flush()
@@ -67,19 +69,31 @@ def run_assignment(assignment: Assignment) -> int:
     return 0
 
 
-def describe_error(error: Exception) -> dict[str, Any]:
-    """The error as the job page shows it: kind, message, advice."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, recognised without importing torch here
-        error = OutOfMemory(
-            str(error).splitlines()[0],
-            advice="Halve per_device_train_batch_size and double gradient_accumulation_steps, or lower max_length.",
-        )
+def describe_error(error: Exception, *, light: bool = False) -> dict[str, Any]:
+    """The error as the job page shows it: kind, message, advice. A `light` child has a limit on its own memory."""
+    shortage = find_shortage(error)
+    if shortage is not None and not light:
+        error = describe_shortage(shortage, error)
     if isinstance(error, MemoryError):
         advice = "Rows or files of this size are not taken; split them."
         error = MemoryLimit("It asked for more memory than its process may have.", advice=advice)
     if isinstance(error, AppError):
         return {"kind": error.code, "message": error.message, "advice": error.advice}
     return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "advice": None}
+
+
+def _examine(context: JobContext, error: Exception) -> dict[str, Any]:
+    """{autopsy: {memory, reason, batch, allocator}} where a lack of memory ended the job; the worker completes it."""
+    shortage = find_shortage(error)
+    if shortage is None or context.assignment.light:
+        return {}
+    found = {"memory": shortage.value, "reason": str(error)[:2000], "batch": context.in_hand.last, "allocator": None}
+    if "torch" in sys.modules:
+        try:
+            found["allocator"] = importlib.import_module("worker.training.autopsy").describe_allocator(error)
+        except RuntimeError:  # CUDA may be beyond answering; what is known is told all the same
+            logger.exception("the allocator cannot be read")
+    return {"autopsy": found}
 
 
 def _prepare_process() -> None:
@@ -122,6 +136,8 @@ def main() -> int:
     if not line:
         return 0
     assignment = Assignment.from_line(line)
+    if assignment.light:
+        hide_torch()
     _send_output_to(Path(assignment.log))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
     return run_assignment(assignment)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from worker.in_hand import FILE, InHand
 from worker.spool import SpoolWriter
 
 
@@ -49,9 +50,11 @@ class JobContext:
     spool: SpoolWriter
     stop_request: StopRequest | None = None
     payload: dict[str, Any] = field(init=False)
+    in_hand: InHand = field(init=False)  # what it works on, for the case that it is killed
 
     def __post_init__(self) -> None:
         self.payload = self.assignment.payload
+        self.in_hand = InHand(Path(self.assignment.spool).parent / FILE)
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from typing import Any
 
 from sqlalchemy import func
@@ -22,13 +21,23 @@ from app.core.models.registry import set_facts
 from app.core.paths import DataFolder
 from worker.artifacts.folders import STATE
 from worker.ingest import clean_lines
-from worker.limits import TookTooLong
+from worker.post_mortem import complete_autopsy, explain_death
 
 _TAIL_BYTES = 8192
 
 
-def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, damage: str | None = None) -> Job:
-    """Move the job to its end: its process has been seen to end. `damage` says what was wrong with what it told."""
+def settle(
+    session: Session,
+    folder: DataFolder,
+    job: Job,
+    attempt: Attempt,
+    damage: str | None = None,
+    killed_for_memory: bool | None = None,
+) -> Job:
+    """Move the job to its end: its process has been seen to end. `damage` says what was wrong with what it told.
+
+    `killed_for_memory`: whether the kernel killed a process for want of memory while it ran, None where unknown.
+    """
     outcome = attempt.outcome or {}
     summary = {**job.summary, **outcome.get("summary", {})}
     if outcome.get("outcome") == "completed" and damage is None:
@@ -38,11 +47,9 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, dam
         return queue.advance(session, job, status, summary=summary, error=error)
     if job.cancel_requested or outcome.get("outcome") == "cancelled":
         return queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
-    error = outcome.get("error") or {
-        "kind": TookTooLong.code if attempt.exit_code == -signal.SIGPROF else "child_died",
-        "message": damage or _death(attempt.exit_code),
-        "advice": "The last log lines are below. Submit the job again to try once more.",
-    }
+    error = outcome.get("error") or explain_death(attempt.exit_code, damage, killed_for_memory)
+    if "autopsy" in error:
+        error = {**error, "autopsy": complete_autopsy(session, folder, job, attempt, error["autopsy"])}
     tail = {**error, "log_tail": _log_tail(session, folder, attempt)}
     return queue.advance(session, job, JobStatus.FAILED, error=tail, summary=summary)
 
@@ -89,13 +96,3 @@ def _log_tail(session: Session, folder: DataFolder, attempt: Attempt) -> list[st
     with path.open("rb") as file:
         file.seek(max(start, path.stat().st_size - _TAIL_BYTES))
         return clean_lines(file.read())[-20:]
-
-
-def _death(code: int | None) -> str:
-    if code == -signal.SIGKILL:
-        return "Its process was killed (signal 9): most often the host ran out of memory."
-    if code == -signal.SIGPROF:
-        return "Its process was ended: a single step took longer than it may."
-    if code is not None and code < 0:
-        return f"Its process was ended by {signal.Signals(-code).name}."
-    return f"Its process ended with code {code} without saying why."

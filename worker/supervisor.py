@@ -19,6 +19,7 @@ from worker.context import StopRequest
 from worker.identity import ProcessIdentity
 from worker.ingest import Ingest
 from worker.settle import settle
+from worker.shortage import count_oom_kills
 from worker.spool import SpoolDamaged
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Supervisor:
         self._patience = patience_seconds
         self._heard_at = time.monotonic()
         self._silence: str | None = None
+        self._oom_kills = count_oom_kills()
         self.job = self._begin(job)
 
     @property
@@ -140,8 +142,15 @@ class Supervisor:
         """The process has been seen to end: now, and only now, the job has ended too."""
         with self._database.write() as session:
             job, attempt = self._close_attempt(session)
-            self.job = settle(session, self._folder, job, attempt, self._damage or self._silence)
+            self.job = settle(
+                session, self._folder, job, attempt, self._damage or self._silence, self._killed_for_memory()
+            )
         logger.info("job %s ended as %s", self.job.id, self.job.status, extra={"action": "finish_job"})
+
+    def _killed_for_memory(self) -> bool | None:
+        """Whether the kernel has killed a process for want of memory since the child began; None where unknown."""
+        before, now = self._oom_kills, count_oom_kills()
+        return None if before is None or now is None else now > before
 
     def _close_attempt(self, session: Session) -> tuple[Job, Attempt]:
         attempt = session.get_one(Attempt, self._attempt)

@@ -114,6 +114,12 @@ class OutOfMemory(JobError):
     code = "out_of_memory"
 
 
+class HostOutOfMemory(JobError):
+    """The host ran out of memory."""
+
+    code = "host_out_of_memory"
+
+
 class ModelLoadError(JobError):
     """The base model could not be loaded."""
 

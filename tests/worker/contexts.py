@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from worker.context import Assignment, JobContext
 from worker.spool import Record, SpoolWriter, read_spool
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """A batch's token ids where torch is too much: their number alone."""
+
+    count: int
+
+    def numel(self) -> int:
+        return self.count
 
 
 def make_context(folder: Path, kind: str, payload: dict[str, Any]) -> JobContext:

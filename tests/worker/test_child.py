@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidInput
-from tests.worker.contexts import make_context, read_records
+from tests.worker.contexts import Ids, make_context, read_records
 from worker import child
 from worker.context import JobContext
+from worker.in_hand import Origins, read_in_hand
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def _no_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (InvalidInput("is too small", field="r"), "invalid_input", False),
         (ValueError("too small"), "ValueError", True),
-        (MemoryError("too small"), "memory_limit", True),
+        (MemoryError("too small"), "host_out_of_memory", True),
     ],
 )
 def test_a_failure_is_logged_with_its_traceback_only_where_nobody_expected_it(
@@ -46,3 +47,33 @@ def test_a_failure_is_logged_with_its_traceback_only_where_nobody_expected_it(
     assert "too small" in record.getMessage()
     assert (record.exc_info is not None) is traced
     assert read_records(context)[-1].data["error"]["kind"] == kind
+
+
+def test_memory_that_a_light_child_asks_for_is_refused_by_its_own_limit() -> None:
+    assert child.describe_error(MemoryError(), light=True)["kind"] == "memory_limit"
+    assert child.describe_error(MemoryError())["kind"] == "host_out_of_memory"
+
+
+def test_a_lack_of_memory_is_told_with_the_batch_that_was_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(context: JobContext) -> dict[str, Any]:
+        context.in_hand.take(7, {"origins": Origins((3, 9), (5, 8)), "tokens": 13, "input_ids": Ids(16)})
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(child, "find_job_function", lambda _kind: fail)
+    context = make_context(tmp_path, "train", {})
+    assert child.run_assignment(context.assignment) == 1
+    error = read_records(context)[-1].data["error"]
+    assert (error["kind"], error["message"]) == ("host_out_of_memory", "no room.")
+    autopsy = error["autopsy"]
+    assert (autopsy["memory"], autopsy["reason"]) == ("host", "no room")
+    assert autopsy["batch"] == read_in_hand(tmp_path)
+    assert autopsy["batch"]["longest"] == [[9, 8], [3, 5]]
+
+
+def test_another_failure_has_no_autopsy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "find_job_function", lambda _kind: {}["nothing"])
+    context = make_context(tmp_path, "train", {})
+    assert child.run_assignment(context.assignment) == 1
+    assert "autopsy" not in read_records(context)[-1].data["error"]
