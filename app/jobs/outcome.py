@@ -41,6 +41,8 @@ def _evals(
         note = "" if saved is None or step == last else f"what was saved is of step {saved:,}"
         note = "what was saved" if saved == step != last else note
         yield Fact("best eval loss", f"{format_number(loss)} at step {step:,}", note)
+    if summary.get("stopped_by_user"):
+        yield Fact("stopped, saved", f"at step {summary['steps']:,}", "as asked; what was trained until then is saved")
     if summary.get("stopped_early"):
         patience = spec.get("early_stopping_patience")
         yield Fact("stopped early", f"at step {summary['steps']:,}", f"{patience} evals without a better eval loss")

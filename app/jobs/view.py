@@ -17,7 +17,7 @@ from app.core.events.types import EventKind
 from app.core.jobs.models import Job
 from app.core.jobs.queries import find_awaited, queue_position
 from app.core.jobs.receipts import find_receipt
-from app.core.jobs.status import ENDED, JobKind, JobStatus
+from app.core.jobs.status import ENDED, JobKind
 from app.core.metrics.store import latest_values, read_series
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
@@ -97,7 +97,7 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         artifacts=list_artifacts(session, job),
         merge=_latest_merge(session, job),
         source=session.get(Job, job.source_job_id) if job.source_job_id else None,
-        receipt=find_receipt(folder, job) if training and job.status == JobStatus.COMPLETED else None,
+        receipt=find_receipt(folder, job) if training and job.status in ENDED else None,
         outcome=outcome,
         after=latest_id(session),
     )

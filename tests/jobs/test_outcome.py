@@ -66,6 +66,11 @@ def test_everything_that_is_known_is_said() -> None:
     }
 
 
+def test_a_run_that_was_stopped_and_saved_says_so() -> None:
+    facts = _facts({"steps": 1200, "stopped_by_user": True})
+    assert facts == {"stopped, saved": ("at step 1,200", "as asked; what was trained until then is saved")}
+
+
 def test_what_is_not_known_is_left_out() -> None:
     assert _facts({}) == {}
     assert _facts({"rows_train": 1, "optim": "adamw_torch", "resumed_from_step": None}).keys() == {

@@ -556,6 +556,24 @@ def test_a_receipt_names_the_hub_sources(
     assert "org/model" in page
 
 
+def test_a_run_that_was_stopped_and_saved_says_so_and_shows_what_it_came_to(
+    client: TestClient, database: Database, folder: DataFolder, registered: tuple[BaseModel, Dataset], make_job: MakeJob
+) -> None:
+    summary = {"stopped_by_user": True, "steps": 4, "adapter_bytes": 2048}
+    states = (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.CANCELLED)
+    job = advance(database, make_job(), *states, summary=summary)
+    write_receipt(folder, job, *registered)
+    page = client.get(f"/jobs/{job.id}").text
+    assert re.search(r'status-cancelled">.*</span> stopped, saved</span>', page)
+    assert "at step 4" in page
+    assert 'id="receipt"' in page
+    assert "/rerun" not in page
+    assert "stopped, saved" in client.get("/jobs").text
+    assert client.get(f"/jobs/{job.id}/receipt").status_code == 200
+    dropped = advance(database, make_job(), *states)
+    assert "stopped, saved" not in client.get(f"/jobs/{dropped.id}").text
+
+
 def test_without_a_receipt_nothing_is_run_again(client: TestClient, database: Database, make_job: MakeJob) -> None:
     job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
     assert "/rerun" not in client.get(f"/jobs/{job.id}").text

@@ -1,9 +1,7 @@
-"""What happens beside the steps: metrics and progress into the spool; eval, save and stop where they are due."""
+"""What happens beside the steps: the run is watched and told of; eval, save and stop come where they are due."""
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,13 +13,10 @@ from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext, StopRequest
 from worker.training.adapters import base_stays
 from worker.training.best import BestEval
-from worker.training.clock import TrainingClock, seconds_left
-from worker.training.duties import Duties, Mark, RunTotals
+from worker.training.duties import Duties, RunTotals
+from worker.training.evals import Evals
 from worker.training.guard import RunGuard, require_finite
-
-logger = logging.getLogger(__name__)
-
-_PROGRESS_SECONDS = 1.0
+from worker.training.report import Report
 
 
 @dataclass
@@ -31,37 +26,46 @@ class SpoolCallback(TrainerCallback):
     context: JobContext
     spec: TrainingSpec
     duties: Duties | None = None  # set once the Trainer exists, before it trains
-    totals: RunTotals = field(default_factory=RunTotals)
-    _clock: TrainingClock = field(default_factory=TrainingClock)
-    _mark: Mark = field(default_factory=Mark)
     _guard: RunGuard = field(default_factory=RunGuard)
-    _base_measured: bool = False
-    _last_progress: float = 0.0
 
     def __post_init__(self) -> None:
-        self.best = BestEval(self.spec.early_stopping_patience)
+        self._report = Report(self.context.spool)
+        self._evals = Evals(self.spec, self._report)
+
+    @property
+    def totals(self) -> RunTotals:
+        """What the run came to so far."""
+        return self._report.totals
+
+    @property
+    def best(self) -> BestEval:
+        """The best eval loss so far."""
+        return self._evals.best
 
     @property
     def progress(self) -> dict[str, Any]:
         """What a run that goes on from here has to know, as plain values."""
         totals, best, guard = asdict(self.totals), asdict(self.best), self._guard.counters
-        return {"totals": totals, "best": best, "guard": guard, "base_measured": self._base_measured}
+        return {"totals": totals, "best": best, "guard": guard, "base_measured": self._evals.base_measured}
 
     def resume(self, progress: dict[str, Any]) -> None:
         """Go on from another run's `progress`, at its last logged point."""
-        self.totals, self.best = RunTotals(**progress["totals"]), BestEval(**progress["best"])
-        self._guard, self._base_measured = RunGuard(**progress["guard"]), progress["base_measured"]
-        self._mark = Mark(self.totals.tokens, self.totals.train_seconds)
+        self._report.go_on(RunTotals(**progress["totals"]))
+        self._guard, self._evals.best = RunGuard(**progress["guard"]), BestEval(**progress["best"])
+        self._evals.base_measured = progress["base_measured"]
 
     @override
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.context.spool.phase("train")
-        left = seconds_left(state.global_step, state.max_steps, self.totals.train_seconds)
-        self.context.spool.progress(state.global_step, state.max_steps, left)
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        if self._required.probe is not None and state.global_step == 0:
+            self._report.enter("probe", state)
+            self._required.probe(given["optimizer"])
+        self._report.enter("train", state)
         if not base_stays(self.spec):
-            self._measure_base(as_it_starts=True)
-            self.context.spool.phase("train")
-        self._clock = TrainingClock(self.totals.train_seconds)
+            self._evals.measure_base(state, self._required, as_it_starts=True)
+            self._report.enter("train", state)
+        self._report.start_clock()
 
     @override
     def on_pre_optimizer_step(
@@ -82,10 +86,10 @@ class SpoolCallback(TrainerCallback):
     @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         check_cancelled(self.context)
-        self._report_progress(state)
+        self._report.progress(state)
         if self.context.stop_request is StopRequest.SAVE:
             control.should_training_stop = True
-        if control.should_training_stop or self._eval_due(state) or self._save_due(state):
+        if control.should_training_stop or self._evals.due(state, self._required) or self._save_due(state):
             control.should_log = True  # the loss is looked at before anything is saved
 
     @override
@@ -100,98 +104,26 @@ class SpoolCallback(TrainerCallback):
         state.log_history.clear()  # would grow with the run; the metrics are in the spool
         if logs is None or "loss" not in logs:  # the Trainer's summary at its end
             return
-        self._report_metrics(state, logs)
+        self._report.point(state, logs, self._required)
         self._guard.check_loss(logs["loss"], state.global_step)
         require_finite("gradient's norm", logs["grad_norm"], state.global_step)
-        with self._clock.paused():
-            better = self._evaluate_if_due(state, control)
+        with self._report.pause_clock():
+            better = self._evals.run_if_due(state, control, self._required)
             self._save_if_due(state, control, better=better and self.best.patience is not None)
 
-    def _report_progress(self, state: TrainerState) -> None:
-        now = time.monotonic()
-        if now - self._last_progress < _PROGRESS_SECONDS and state.global_step < state.max_steps:
-            return
-        self._last_progress = now
-        left = seconds_left(state.global_step, state.max_steps, self._clock.seconds)
-        self.context.spool.progress(state.global_step, state.max_steps, left)
-
-    def _report_metrics(self, state: TrainerState, logs: dict[str, float]) -> None:
-        mark, now = self._mark, Mark(self._required.tokens_seen(), self._clock.seconds)
-        self._mark = now
-        rate = (now.tokens - mark.tokens) / max(now.seconds - mark.seconds, 1e-9)
-        self.totals.train_loss, self.totals.tokens, self.totals.train_seconds = logs["loss"], now.tokens, now.seconds
-        beside = self._required.take_metrics()
-        self.totals.beside.update(beside)
-        self.context.spool.metrics(
-            state.global_step,
-            {
-                "loss": logs["loss"],
-                "learning_rate": logs["learning_rate"],
-                "grad_norm": logs["grad_norm"],
-                "tokens": now.tokens,
-                "tokens_per_second": rate,
-                "epoch": logs["epoch"],
-                **beside,
-            },
-        )
-        logger.info(
-            "step %d/%d  loss %.4f  lr %.2e  grad norm %.3f  %.0f tokens/s",
-            state.global_step, state.max_steps, logs["loss"], logs["learning_rate"], logs["grad_norm"], rate,
-        )  # fmt: skip
-
-    def _eval_due(self, state: TrainerState) -> bool:
-        if self._required.evaluate is None:
-            return False
-        return state.global_step % self.spec.eval_steps == 0 or state.global_step >= state.max_steps
+    @override
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._report.leave_steps(state)
 
     def _save_due(self, state: TrainerState) -> bool:
         return state.global_step % self.spec.save_steps == 0 and state.global_step < state.max_steps
 
-    def _evaluate_if_due(self, state: TrainerState, control: TrainerControl) -> bool:
-        """Returns whether the eval loss is the best so far; asks to stop where it has not been for too long."""
-        if not self._eval_due(state):
-            return False
-        self._measure_base()  # late, so that it does not delay the first step; the base does not change
-        values = self._evaluate(state.global_step, base=False)
-        self.totals.eval_loss = values.pop("eval_loss")
-        better = self.best.take(state.global_step, self.totals.eval_loss)
-        if better or self.best.patience is None:  # with a patience the best weights are those that are saved
-            self.totals.beside.update(values)
-        self.best.stopped &= state.global_step < state.max_steps  # at the last step nothing is cut short
-        if self.best.stopped:
-            control.should_training_stop = True
-            logger.info(
-                "stopped early at step %d: %d evals without a better eval loss than %.4f at step %d",
-                state.global_step, self.best.patience, self.best.loss, self.best.step,
-            )  # fmt: skip
-        if state.global_step < state.max_steps:
-            self.context.spool.phase("train")
-        return better
-
-    def _measure_base(self, *, as_it_starts: bool = False) -> None:
-        """The eval loss at step 0, once: with the adapter switched off, or of the whole model as it starts."""
-        if self._base_measured or self._required.evaluate is None:
-            return
-        self._base_measured = True
-        self._evaluate(0, base=not as_it_starts)
-
-    def _evaluate(self, step: int, *, base: bool) -> dict[str, float]:
-        evaluate = self._required.evaluate
-        if evaluate is None:
-            raise RuntimeError("an eval is due only where there are eval rows")
-        self.context.spool.phase("eval")
-        values = evaluate(base)
-        self.context.spool.metrics(step, values)
-        logger.info("step %d  eval loss %.4f", step, values["eval_loss"])
-        require_finite("eval loss", values["eval_loss"], step)
-        return values
-
     def _save_if_due(self, state: TrainerState, control: TrainerControl, *, better: bool) -> None:
         due = self._save_due(state) or (better and state.global_step < state.max_steps)
         if due and not control.should_training_stop:  # a stop is followed by the final save
-            self.context.spool.phase("save")
+            self._report.enter("save", state)
             self._required.save_checkpoint(state.global_step, self.best.step if self.best.patience else None)
-            self.context.spool.phase("train")
+            self._report.enter("train", state)
 
     @property
     def _required(self) -> Duties:

@@ -30,5 +30,8 @@ class TrainingClock:
 
 
 def seconds_left(done: int, total: int, seconds: float) -> float | None:
-    """Time for the steps that remain if they take as long as those that took `seconds`; None before the first."""
-    return round((total - done) * seconds / done, 1) if done else None
+    """Time for the steps that remain if they take as long as those that took `seconds`.
+
+    None before the first and after the last: what follows it (an eval, saving, samples) takes time, too.
+    """
+    return round((total - done) * seconds / done, 1) if 0 < done < total else None

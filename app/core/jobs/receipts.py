@@ -1,4 +1,4 @@
-"""Receipts: what decided a finished training, as the child wrote it into the job's folder."""
+"""Receipts: what decided a training that saved its result, as the child wrote it into the job's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECEIPT_FORMAT = 1
 
 
 def receipt_path(folder: DataFolder, job: Job) -> Path:
-    """Where the job's receipt lies, once it is completed."""
+    """Where the job's receipt lies, once its result is saved."""
     return folder.job(job.key) / RECEIPT
 
 
@@ -25,7 +25,7 @@ def get_receipt(folder: DataFolder, job: Job) -> dict[str, Any]:
     """{format, spec, seed, dataset, base_model, versions, hardware, result, …}. Raises: Conflict without one."""
     path = receipt_path(folder, job)
     if not path.is_file():
-        message = f"Job {job.id} ({job.status}) left no receipt; only a training that is completed leaves one."
+        message = f"Job {job.id} ({job.status}) left no receipt; a training leaves one when it is completed, or stopped and saved."
         advice = f"To train with the same spec on what there is now: loradeck jobs clone {job.id}"
         raise Conflict(message, advice=advice)
     try:

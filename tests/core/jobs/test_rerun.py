@@ -121,3 +121,12 @@ def test_only_training_can_be_run_again(database: Database, folder: DataFolder, 
         queue.enqueue(session, merge)
     with pytest.raises(Conflict, match=r"is not a training job \(merge\)"):
         _rerun(database, folder, merge)
+
+
+def test_a_run_that_was_stopped_is_not_run_again_to_its_end(
+    database: Database, folder: DataFolder, registered: tuple[BaseModel, Dataset], done: Job
+) -> None:
+    write_receipt(folder, done, *registered, result={"stopped_by_user": True, "steps": 4})
+    refusal = _refused(database, folder, done)
+    assert refusal.message.startswith(f"Job {done.id} was stopped at step 4, before its end")
+    assert f"loradeck jobs clone {done.id}" in str(refusal.advice)

@@ -123,7 +123,23 @@ def test_phases_progress_and_artifacts_in_order(make_job: MakeJob) -> None:
         ("adapter", "adapter", 12),
     ]
     last = [r for r in records if r.kind == "progress"][-1]
-    assert (last.step, last.data["max_steps"], last.data["eta_seconds"]) == (12, 12, 0)
+    assert (last.step, last.data["max_steps"]) == (12, 12)
+
+
+def test_time_left_is_told_of_the_steps_alone(make_job: MakeJob) -> None:
+    """While the model is measured or saved, and after the last step, nobody knows how long that takes."""
+    context = make_job(max_steps=12, eval_steps=6, save_steps=4)
+    run_training(context)
+    phase, told = "", []
+    for record in read_records(context):
+        phase = record.data.get("phase", phase)
+        if record.kind == "progress":
+            told.append((phase, record.step, record.data["eta_seconds"]))
+    assert {phase for phase, _, _ in told} == {"train", "save", "eval"}
+    unknown = [left for phase, step, left in told if phase != "train" or step in (0, 12)]
+    assert unknown == [None] * len(unknown)
+    assert all(left is not None for phase, step, left in told if phase == "train" and 0 < (step or 0) < 12)
+    assert told[-1][1:] == (12, None)
 
 
 def test_old_checkpoints_give_way_to_newer_ones(make_job: MakeJob) -> None:
@@ -285,11 +301,22 @@ def test_cancel_ends_at_once_and_leaves_no_adapter(make_job: MakeJob, monkeypatc
 def test_stop_and_save_saves_the_adapter_of_that_step(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     context = make_job(max_steps=50, save_steps=100, eval_steps=100)
     stop_at(context, 3, StopRequest.SAVE, monkeypatch)
-    with pytest.raises(JobCancelled):
+    with pytest.raises(JobCancelled) as stopped:
         run_training(context)
     (artifact,) = [r for r in read_records(context) if r.kind == "artifact"]
     assert (artifact.data["path"], artifact.step) == ("adapter", 4)
     assert json.loads((context.folder / "adapter" / "meta.json").read_text())["step"] == 4
+    summary = stopped.value.summary
+    assert (summary["steps"], summary["saved_step"], summary["stopped_by_user"]) == (4, 4, True)
+    assert summary["train_loss"] == series(context, "loss")[4]
+    assert summary["adapter_bytes"] > 0
+    assert json.loads((context.folder / "receipt.json").read_text())["result"] == summary
+
+
+def test_stop_that_comes_with_the_last_step_stops_nothing(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_job(max_steps=3, save_steps=100, eval_steps=100)
+    stop_at(context, 3, StopRequest.SAVE, monkeypatch)
+    assert run_training(context)["stopped_by_user"] is False
 
 
 def test_cancel_in_mid_save_leaves_nothing_half_written(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
