@@ -25,6 +25,10 @@ from worker.spool import SpoolWriter
 
 logger = logging.getLogger(__name__)
 
+_UNEXPECTED = (
+    "This was not foreseen. The end of the job's log says where it happened: if it names a file, a library or a setting of "
+    "yours, mend that and submit the job again; else report it together with the log."
+)
 SPARE_FLAG = "--spare"  # import everything ahead of the assignment
 
 # kind of job -> module:function, called with the JobContext; it returns the job's summary.
@@ -79,7 +83,7 @@ def describe_error(error: Exception, *, light: bool = False) -> dict[str, Any]:
         error = MemoryLimit("It asked for more memory than its process may have.", advice=advice)
     if isinstance(error, AppError):
         return {"kind": error.code, "message": error.message, "advice": error.advice}
-    return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "advice": None}
+    return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "advice": _UNEXPECTED}
 
 
 def _examine(context: JobContext, error: Exception) -> dict[str, Any]:

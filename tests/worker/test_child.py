@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import InvalidInput
+from app.core.errors import InvalidInput, JobCancelled
 from tests.worker.contexts import Ids, make_context, read_records
 from worker import child
 from worker.context import JobContext
@@ -77,3 +77,17 @@ def test_another_failure_has_no_autopsy(tmp_path: Path, monkeypatch: pytest.Monk
     context = make_context(tmp_path, "train", {})
     assert child.run_assignment(context.assignment) == 1
     assert "autopsy" not in read_records(context)[-1].data["error"]
+
+
+def test_what_nobody_expected_comes_with_what_to_do() -> None:
+    assert "end of the job's log says where it happened" in child.describe_error(KeyError("x"))["advice"]
+
+
+def test_a_stop_that_saved_tells_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_context: JobContext) -> dict[str, Any]:
+        raise JobCancelled(summary={"steps": 4})
+
+    monkeypatch.setattr(child, "find_job_function", lambda _kind: stop)
+    context = make_context(tmp_path, "train", {})
+    assert child.run_assignment(context.assignment) == 0
+    assert read_records(context)[-1].data == {"outcome": "cancelled", "summary": {"steps": 4}, "error": None}

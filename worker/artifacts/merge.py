@@ -14,7 +14,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import MergeError
 from worker.artifacts.folders import META, folder_bytes, publish_artifact
-from worker.artifacts.verify import Reference, certify, compare, measure_again, measure_reference, require_same
+from worker.artifacts.verify import (
+    Reference,
+    certify,
+    compare,
+    describe_certificate,
+    measure_again,
+    measure_reference,
+    require_same,
+)
 from worker.base_models.publish import hash_file
 from worker.base_models.stages import Stages
 from worker.context import JobContext
@@ -57,7 +65,7 @@ def run_merge(context: JobContext) -> dict[str, Any]:
         del model
         stages.enter("verify")
         meta["certificate"] = {**certify(reference, rounded, folder, dtype, effect), "base": trained.name}
-        logger.info("verified: %s", meta["certificate"])
+        logger.info("%s", describe_certificate(meta["certificate"]))
         if meta["certificate"]["warning"]:
             logger.warning("%s", meta["certificate"]["warning"])
         stages.check_stop()

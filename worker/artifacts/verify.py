@@ -7,6 +7,7 @@ sum (`_SAME`). A model that was trained whole has no sum to prove; the other two
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,14 @@ def certify(
     warning = rounding_warning(comparison.relative_difference, effect, dtype, subject)
     measured = {**asdict(comparison), subject.effect_name: effect, "dtype": dtype_name(dtype)}
     return {**measured, "warning": warning, "passed": True}
+
+
+def describe_certificate(proof: Mapping[str, Any], subject: Subject = MERGE) -> str:
+    """What was verified, in a sentence for the log."""
+    return (
+        f"verified: {subject.saved.lower()} on disk, in {proof['dtype']}, answers as {subject.origin}; its logits are "
+        f"{proof['relative_difference']:.2%} of their spread off ({subject.change}: {proof[subject.effect_name]:.1%})"
+    )
 
 
 def rounding_warning(rounding: float, effect: float, dtype: torch.dtype, subject: Subject = MERGE) -> str | None:

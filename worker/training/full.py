@@ -28,6 +28,7 @@ from worker.artifacts.verify import (
     Subject,
     certify,
     compare,
+    describe_certificate,
     dtype_name,
     measure_again,
     measure_reference,
@@ -140,7 +141,7 @@ class ModelOutput:
         self._context.spool.phase("verify")
         certificate = certify(reference, rounded, folder, dtype, effect, _TRAINED)
         certificate["base_dtype"] = dtype_name(self._base_dtype)
-        logger.info("verified: %s", certificate)
+        logger.info("%s", describe_certificate(certificate, _TRAINED))
         check_cancelled(self._context)
         return certificate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 from dataclasses import replace
@@ -163,7 +164,8 @@ def test_untied_head_stays_its_own(trained_untied: Trained, tmp_path: Path) -> N
     assert error <= 4 * 2.0**-8 * expected.std(), "bf16 keeps eight bits"
 
 
-def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> None:
+def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     context = merge_job(trained, tmp_path)
     summary = run_merge(context)
     records = read_records(context)
@@ -177,6 +179,9 @@ def test_certificate_phases_and_progress(trained: Trained, tmp_path: Path) -> No
     assert 0 < certificate["mean_logit_difference"] < certificate["max_logit_difference"] < 0.05
     assert (certificate["vocabulary_size"], certificate["compared_tokens"] > 24) == (351, True)
     assert certificate["adapter_effect"] > 10 * certificate["relative_difference"]
+    assert (
+        "verified: the merged model on disk, in bfloat16, answers as base and adapter; its logits are 0." in caplog.text
+    )
     assert (certificate["warning"], certificate["base"]) == (None, "as registered")
 
 
