@@ -26,7 +26,7 @@ from worker.spool import SpoolWriter
 logger = logging.getLogger(__name__)
 
 _UNEXPECTED = (
-    "This was not foreseen. The end of the job's log says where it happened: if it names a file, a library or a setting "
+    "This was not foreseen. The end of the job's log says where it happened: if it names a file, library or setting "
     "of yours, mend that and submit the job again; else report it together with the log."
 )
 SPARE_FLAG = "--spare"  # import everything ahead of the assignment
