@@ -98,6 +98,9 @@ def _model(spec: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Fact
     for kind in ("adapter", "model"):
         if summary.get(f"{kind}_bytes"):
             yield Fact(kind, format_bytes(summary[f"{kind}_bytes"]))
+    if probe := summary.get("probe"):
+        where = "of the GPU" if probe["memory"] == "device" else "of the process"
+        yield Fact("probe", f"{format_bytes(probe['peak_bytes'])} {where}", f"at {probe['tokens']:,} tokens a step")
     if "optim" in summary and summary["optim"] != spec.get("optim"):
         yield Fact("optimizer", summary["optim"], f"instead of {spec['optim']}, which this device cannot run")
     if summary.get("quantization"):

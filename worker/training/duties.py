@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class Duties:
     save_checkpoint: Callable[[int, int | None], None]
     evaluate: Callable[[bool], dict[str, float]] | None
     take_metrics: Callable[[], dict[str, float]] = dict
+    probe: Callable[[Any], None] | None = None  # called with the optimizer before the first step, where asked for
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ from worker.training.outputs import AdapterOutput
 from worker.training.packing import Packs, arrange_rows
 from worker.training.pairs import Pairs
 from worker.training.preference import PreferenceTrainer
+from worker.training.probing import Probe
 from worker.training.proofs import keeping_proofs, what_decides
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
@@ -101,11 +102,13 @@ def _train(
     trainer = _make_trainer(spec, model, make_arguments(spec, hardware, context.folder), examples, collate, callback)
     origin = describe_origin(context.payload, trainer.row_lengths, initial_lora(model, spec))
     states = StateStore(context.folder, origin, hardware.device.type)
+    probe = Probe(trainer)
     callback.duties = Duties(
         tokens_seen=lambda: trainer.tokens_seen,
         save_checkpoint=partial(_save, saver, states, trainer, callback),
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
         take_metrics=trainer.take_metrics,
+        probe=probe.take if spec.probe else None,
     )
     begun = _go_on(context, trainer, callback, saver, states)
     prompts, still_base = _prompts(context, rows, tokenizer, spec), base_stays(spec)
@@ -128,7 +131,7 @@ def _train(
     stopped = hurry and last_step < trainer.state.max_steps and not callback.best.stopped
     attempts = {"resumed_from_step": begun.step if begun else None, "attempts": context.assignment.attempt}
     extra = {"steps": last_step, "saved_step": step, "stopped_by_user": stopped, **saved, **callback.best.summary()}
-    extra |= attempts
+    extra |= attempts | probe.summary()
     if isinstance(examples, Packs):
         extra |= examples.summary()
     return _summary(callback, model, rows, hardware, extra)

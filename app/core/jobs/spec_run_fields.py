@@ -70,7 +70,12 @@ class OptimizerFields(BaseModel):
         "cosine", "LR schedule", "How the learning rate falls after the warm-up.", advanced=True
     )
     warmup_ratio: float = _optimizer(
-        0.03, "Warm-up", "Share of the steps in which the learning rate rises from 0.", ge=0, lt=1, advanced=True
+        0.03,
+        "Warm-up",
+        "Share of the steps in which the learning rate rises to its full value; it is above 0 from the first step on.",
+        ge=0,
+        lt=1,
+        advanced=True,
     )
     weight_decay: float = _optimizer(0.0, "Weight decay", "AdamW's decoupled weight decay.", ge=0, le=1, advanced=True)
     max_grad_norm: float = _optimizer(
@@ -107,6 +112,12 @@ class LoggingFields(BaseModel):
         50, "Save steps", "Save a checkpoint every so many steps, and the result at the end.", ge=1
     )
     save_total_limit: int = _logging(2, "Checkpoints kept", "How many checkpoints are kept.", ge=1, le=1000)
+    probe: bool = _logging(
+        False,
+        "Probe",
+        "Take two steps on the longest batch first and forget them again: their peak of memory is shown, and a lack of "
+        "it comes before the run proper.",
+    )
     early_stopping_patience: int | None = _logging(
         None,
         "Early stopping",

@@ -83,6 +83,7 @@ CHOICES = {
     "load_in_8bit",
     "bnb_4bit_quant_type",
     "bnb_4bit_use_double_quant",
+    "probe",
 }
 COLLECTIONS = {"modules_to_save", "rank_pattern", "alpha_pattern"}
 
