@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import artifacts, datasets, jobs, models, server, system
+from app.cli import artifacts, datasets, jobs, models, previews, server, system
 from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error, print_json
 from app.core.errors import AppError, InvalidInput, NotFound
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 for part in (server.app, system.app, artifacts.top):
     app.registered_commands.extend(part.registered_commands)
+datasets.app.registered_commands.extend(previews.app.registered_commands)
 for name, group in (
     ("datasets", datasets.app),
     ("models", models.app),

@@ -95,20 +95,3 @@ def list_all(*, json: AsJson = False) -> None:
     """All datasets."""
     datasets = Client().get("/datasets")
     print_json(datasets) if json else print_table(datasets, ["id", "name", "status", "kind", "format", "rows"])
-
-
-@app.command("preview")
-def preview(
-    dataset: str,
-    row: Annotated[int | None, typer.Option(min=1, help="One row's number, from 1; default: the first ten.")] = None,
-    *,
-    json: AsJson = False,
-) -> None:
-    """Rows as they came."""
-    params = {"first": row, "count": 1} if row else {}
-    answer = Client().get(f"/datasets/{dataset}/rows", **params)
-    if json:
-        print_json(answer)
-        return
-    for each in answer["rows"]:
-        print_fields(each, ["row", "raw"])

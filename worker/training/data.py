@@ -15,6 +15,9 @@ from worker.training.reading import Messages
 
 IGNORED_LABEL = -100
 
+# What a template's expressions raise on values that they do not expect, as Python's own do.
+_ERRORS_OF_EXPRESSIONS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
+
 # For a tokenizer that brings no chat template. An answer ends with `<|im_end|>` and, where that is not the tokenizer's
 # own end of sequence, with the latter too, so that generation stops by itself.
 DEFAULT_CHAT_TEMPLATE = (
@@ -122,7 +125,7 @@ def _encode_answers(tokenizer: Any, messages: Messages, answers: Sequence[int], 
 def _render(tokenizer: Any, messages: Messages, *, prompt: bool) -> str:
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-    except (TemplateError, TypeError, ValueError) as error:
+    except (TemplateError, *_ERRORS_OF_EXPRESSIONS) as error:
         raise TemplateMismatch(f"the chat template refuses the row: {error}") from error
     return text
 
