@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from app.api.schemas import CancelIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, MoveIn, SubmitIn
+from app.api.schemas import CancelIn, ChangeIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, MoveIn, SubmitIn
 from app.core.errors import InvalidInput
 from app.core.jobs import queue
+from app.core.jobs.autopsy import apply_change, get_autopsy
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.rerun import rerun_training
@@ -90,6 +91,19 @@ def rerun(
 def receipt(job: JobDep, folder: FolderDep) -> dict[str, Any]:
     """What decided a completed training: spec, hashes of data and model, versions, hardware, result."""
     return get_receipt(folder, job)
+
+
+@router.get("/{job_id}/autopsy", name="api_job_autopsy")
+def autopsy(job: JobDep, session: SessionDep) -> dict[str, Any]:
+    """Why a job ran out of memory, its last readings, and ranked changes, each with its predicted peak."""
+    return get_autopsy(session, job).to_json()
+
+
+@router.post("/{job_id}/changes", status_code=201, name="api_change_job")
+def change(job_id: int, session: WriteSessionDep, settings: SettingsDep, body: ChangeIn) -> JobOut:
+    """Queue a job that ran out of memory again, with one of the changes that its autopsy names."""
+    source = queue.get_job(session, job_id)
+    return JobOut.model_validate(apply_change(session, source, body.change, settings.local_roots))
 
 
 @router.post("/{job_id}/move", name="api_move_job")

@@ -136,6 +136,12 @@ class CloneIn(BaseModel):
     name: str | None = Field(None, max_length=200, description="Default: the name of the job that is cloned.")
 
 
+class ChangeIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    change: str = Field(max_length=100, description="The key of one of the autopsy's changes.")
+
+
 class MoveIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

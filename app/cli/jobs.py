@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from app.cli.autopsy import print_changes
 from app.cli.client import Client
 from app.cli.output import EXIT_FAILED, AsJson, print_fields, print_json, print_table
 from app.core.errors import InvalidInput
@@ -54,9 +56,29 @@ def list_all(
 
 @app.command("show")
 def show(job: int, *, json: AsJson = False) -> None:
-    """One job."""
-    found = Client().get(f"/jobs/{job}")
-    print_json(found) if json else print_fields(found, [*_FIELDS, "spec"])
+    """One job; of one that ran out of memory, what to change first."""
+    client = Client()
+    found = client.get(f"/jobs/{job}")
+    show_job(found, json, [*_FIELDS, "spec"])
+    if not json and "autopsy" in (found["error"] or {}):
+        print_changes(job, client.get(f"/jobs/{job}/autopsy"))
+
+
+@app.command("autopsy")
+def autopsy(job: int, *, json: AsJson = False) -> None:
+    """Why a job ran out of memory, and what would take less."""
+    found = Client().get(f"/jobs/{job}/autopsy")
+    if json:
+        print_json(found)
+        return
+    print_fields(found, [name for name in found if name not in ("changes", "readings")])
+    print_changes(job, found, len(found["changes"]))
+
+
+@app.command("change")
+def change(job: int, key: str, *, json: AsJson = False) -> None:
+    """Queue a job that ran out of memory again, with one of the changes that its autopsy names."""
+    show_job(Client().post(f"/jobs/{job}/changes", {"change": key}), json)
 
 
 @app.command("wait")
@@ -161,6 +183,10 @@ def wait_for(client: Client, job: int, timeout_seconds: float | None) -> dict[st
         time.sleep(_POLL_SECONDS)
 
 
-def show_job(job: dict[str, Any], as_json: bool) -> None:
-    """Print one job."""
-    print_json(job) if as_json else print_fields(job, _FIELDS)
+def show_job(job: dict[str, Any], as_json: bool, fields: Sequence[str] = _FIELDS) -> None:
+    """Print one job; for people without its autopsy, which is long and has a command of its own."""
+    if as_json:
+        print_json(job)
+        return
+    error = {name: value for name, value in (job["error"] or {}).items() if name != "autopsy"}
+    print_fields({**job, "error": error}, fields)

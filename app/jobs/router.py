@@ -15,7 +15,7 @@ from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.status import JobStatus
 from app.core.jobs.submit import submit_merge
-from app.jobs import new
+from app.jobs import autopsy, new
 from app.jobs.charts import job_charts
 from app.jobs.view import list_samples, log_tail, view_job
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
@@ -25,6 +25,7 @@ from app.web.templating import redirect, render, render_region
 router = APIRouter(include_in_schema=False)
 
 router.include_router(new.router)  # ahead of /jobs/{job_id}
+router.include_router(autopsy.router)
 
 
 @router.get("/jobs")

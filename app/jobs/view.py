@@ -21,6 +21,7 @@ from app.core.jobs.status import ENDED, JobKind
 from app.core.metrics.store import latest_values, read_series
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
+from app.jobs.autopsy import ShownAutopsy, show_autopsy
 from app.jobs.outcome import Fact, describe_outcome
 
 LOG_TAIL_EVENTS = 200
@@ -51,6 +52,7 @@ class JobView:
     source: Job | None
     receipt: dict[str, Any] | None
     outcome: Sequence[Fact]
+    autopsy: ShownAutopsy | None
     after: int
 
     @property
@@ -99,6 +101,7 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         source=session.get(Job, job.source_job_id) if job.source_job_id else None,
         receipt=find_receipt(folder, job) if training and job.status in ENDED else None,
         outcome=outcome,
+        autopsy=show_autopsy(session, job),
         after=latest_id(session),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlmodel import Session
@@ -29,8 +29,13 @@ def metric_chart(session: Session, job_id: int, names: Sequence[str]) -> dict[st
 
 
 def memory_chart(session: Session, job_id: int) -> dict[str, Any]:
+    """All readings of a job, thinned, as `memory_columns`."""
+    return memory_columns(read_memory(session, job_id))
+
+
+def memory_columns(readings: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """One column for each name of `memory_row`."""
-    rows = [memory_row(reading) for reading in read_memory(session, job_id)]
+    rows = [memory_row(reading) for reading in readings]
     return {name: [row[name] for row in rows] for name in memory_row({"time": 0, "devices": [], "host": {}})}
 
 

@@ -1,0 +1,141 @@
+"""Why a job ran out of memory, and what would take less: what was noted at its end, read together with the plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.core.errors import Conflict, InvalidInput, NotFound
+from app.core.jobs.changes import Change, Peak, Rows, Setting, rank_changes
+from app.core.jobs.models import Job
+from app.core.jobs.queries import find_capabilities
+from app.core.jobs.spec import TrainingSpec, parse_spec
+from app.core.jobs.status import JobKind
+from app.core.jobs.submit import submit_values
+from app.core.metrics.models import MemoryReading
+from app.core.models.models import BaseModel
+from app.core.planning.architecture import Architecture, read_architecture
+from app.core.planning.memory import Batch, LoraStep, Loss, peak_of_lora
+from app.core.planning.trainable import count_trainable, targeted
+
+SHOWN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Autopsy:
+    """`facts` is {memory, reason, phase, step, time, batch, allocator, device, host}, as `worker.post_mortem` noted
+    them; what is not known is None. `predicted_bytes` is the peak of what failed, `capacity_bytes` what it could have.
+    """
+
+    facts: Mapping[str, Any]
+    changes: list[Change]
+    readings: list[dict[str, Any]]  # of the last minute, oldest first
+    predicted_bytes: int | None = None
+    capacity_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Facts, changes and readings as plain values."""
+        figures = {"predicted_bytes": self.predicted_bytes, "capacity_bytes": self.capacity_bytes}
+        changes = [asdict(change) for change in self.changes]
+        return {**self.facts, **figures, "changes": changes, "readings": self.readings}
+
+
+def get_autopsy(session: Session, job: Job) -> Autopsy:
+    """Raises: NotFound for a job that did not run out of memory."""
+    autopsy = find_autopsy(session, job)
+    if autopsy is None:
+        raise NotFound(f"Job {job.id} ({job.status}) did not run out of memory.")
+    return autopsy
+
+
+def find_autopsy(session: Session, job: Job) -> Autopsy | None:
+    """None for a job that did not run out of memory."""
+    facts = (job.error or {}).get("autopsy")
+    if facts is None:
+        return None
+    readings = _last_readings(session, job.key, facts["time"])
+    capabilities = find_capabilities(session)
+    on_cuda = bool((capabilities or {}).get("cuda"))
+    if job.kind != JobKind.TRAIN or (facts["memory"] == "host" and on_cuda):
+        return Autopsy(facts, [], readings)  # what is trained, and how, does not decide there
+    try:
+        spec = parse_spec(job.spec)
+    except InvalidInput:  # queued by a version that took it
+        return Autopsy(facts, [], readings)
+    capacity = _capacity(facts["allocator"])
+    setting = Setting(on_cuda, capabilities, _rows(facts["batch"]), capacity)
+    peak = _predict(session.get(BaseModel, job.base_model_id), setting)
+    return Autopsy(facts, rank_changes(spec, setting, peak), readings, peak(spec), capacity)
+
+
+def apply_change(session: Session, job: Job, key: str, local_roots: Sequence[Path] = ()) -> Job:
+    """Queue the job's spec with one of its changes. Raises: NotFound, Conflict, InvalidInput with every fault."""
+    change = next((each for each in get_autopsy(session, job).changes if each.key == key), None)
+    if change is None:
+        raise Conflict(f"{key!r:.60} is none of the changes of job {job.id}.", advice="Load its page again.")
+    return submit_values(session, {**job.spec, **change.values}, f"{job.name} ({change.title})", local_roots)
+
+
+def _last_readings(session: Session, job_id: int, end: float) -> list[dict[str, Any]]:
+    window = (col(MemoryReading.time) >= end - SHOWN_SECONDS, col(MemoryReading.time) <= end + 1)
+    of_job = select(MemoryReading).where(MemoryReading.job_id == job_id, *window)
+    return [{"time": each.time, **each.data} for each in session.exec(of_job.order_by(col(MemoryReading.time))).all()]
+
+
+def _capacity(allocator: Mapping[str, Any] | None) -> int | None:
+    """What the job could have had of its device: what it held, and what was free."""
+    source = (allocator or {}).get("source")
+    if allocator is None or source not in ("cuda", "limit"):
+        return None
+    held = allocator["reserved_bytes"] if source == "cuda" else allocator["allocated_bytes"]
+    return int(held + allocator["free_bytes"])
+
+
+def _rows(batch: Mapping[str, Any] | None) -> Rows:
+    if batch is None or "rows_in_all" not in batch:
+        return Rows()
+    longer = tuple((limit, count) for limit, count in batch["longer_than"])
+    return Rows(batch["rows_in_all"], batch["longest_row"], longer)
+
+
+def _predict(model: BaseModel | None, setting: Setting) -> Peak:
+    """The planned peak of a spec on this model, in bytes; None where its config is not known."""
+    architecture = _find_architecture(model)
+
+    def peak(spec: TrainingSpec) -> int | None:
+        if architecture is None or spec.method == "full":
+            return None
+        length = min(spec.max_length, setting.rows.longest or spec.max_length)
+        tokens = spec.per_device_train_batch_size * length
+        checkpointing = setting.on_cuda if spec.gradient_checkpointing == "auto" else spec.gradient_checkpointing
+        step = LoraStep(
+            targeted(architecture, spec),
+            spec.r,
+            count_trainable(architecture, spec).total,
+            parameter_bytes=4,
+            optimizer_bytes=2 if "8bit" in spec.optim else 8,
+            dropout=spec.lora_dropout > 0,
+            checkpointing=bool(checkpointing),
+            quantised=spec.method == "qlora",
+            loss=Loss.CHUNKED,
+        )
+        return peak_of_lora(
+            architecture, Batch(spec.per_device_train_batch_size, length, tokens, False), step
+        ).allocated
+
+    return peak
+
+
+def _find_architecture(model: BaseModel | None) -> Architecture | None:
+    path = Path(model.path) / "config.json" if model is not None and model.path else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return read_architecture(json.loads(path.read_text(encoding="utf-8")))
+    except (InvalidInput, ValueError):  # of a kind that the plan does not know
+        return None
