@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlmodel import Session, col, select
 
 from app.core.datasets.models import Dataset
@@ -25,6 +27,14 @@ def default_references(session: Session) -> dict[str, str]:
     usual = TrainingSpec.model_fields["task"].default
     fitting = next((task for task, kind in KIND_OF_TASK.items() if dataset and kind == dataset.kind), usual)
     return {name: value for name, value in (names | {"task": fitting if fitting != usual else None}).items() if value}
+
+
+def model_defaults(session: Session, name: str) -> dict[str, Any]:
+    """What the fields start from where the spec's own default would not suit this model."""
+    model, usual = find_model(session, name) if name else None, TrainingSpec.model_fields["max_length"].default
+    if model is None or model.max_length is None or model.max_length >= usual:
+        return {}
+    return {"max_length": model.max_length}
 
 
 def _base_model(session: Session) -> BaseModel | None:

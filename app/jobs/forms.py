@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Request
@@ -81,16 +82,17 @@ def build_form(
     datasets: Mapping[str, str],
     values: Mapping[str, Any],
     faults: Sequence[Fault] = (),
+    of_model: Mapping[str, Any] = MappingProxyType({}),
 ) -> JobForm:
     """The form with `values` in it (a spec's, or what was typed), each fault beside its field.
 
-    `models` and `datasets` are {name: label}. `values` may name the preset that they started from. Raises: NotFound
-    for a preset that there is not.
+    `models` and `datasets` are {name: label}. `values` may name the preset that they started from. `of_model` are
+    defaults that the chosen model wants. Raises: NotFound for a preset that there is not.
     """
     registered = dict(zip(_REFERENCES, (models, datasets), strict=True))
     preset = find_preset(values.get(PRESET))
     method, task = _chosen(values)
-    start = baseline(preset, method, task)
+    start = {**baseline(preset, method, task), **of_model}
     groups = {key: FormGroup(legend) for key, legend in GROUPS.items()}
     kept: dict[str, str] = {}
     for name in TrainingSpec.model_fields:

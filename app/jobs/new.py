@@ -19,7 +19,7 @@ from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
 from app.core.models.models import ModelStatus
 from app.core.models.registry import list_models
-from app.jobs.defaults import default_references
+from app.jobs.defaults import default_references, model_defaults
 from app.jobs.forms import (
     KEPT,
     NAME,
@@ -96,9 +96,11 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
     models = {model.name: model.name for model in list_models(session) if model.status != ModelStatus.FAILED}
     usable = [dataset for dataset in list_datasets(session) if dataset.status != DatasetStatus.FAILED]
     datasets = {dataset.name: label_dataset(dataset) for dataset in usable}
-    form = build_form(models, datasets, values, faults)
+    model = str(values.get("base_model") or next(iter(models), ""))
+    form = build_form(models, datasets, values, faults, model_defaults(session, model))
     chosen = {name: each.value for name, each in form.fields.items()}
-    model, dataset = chosen["base_model"] or next(iter(models), ""), chosen["dataset"] or next(iter(datasets), "")
+    dataset = chosen["dataset"] or next(iter(datasets), "")
+    refused = any(fault.field == "dataset" for fault in faults)  # what the note would say stands beside the field
     return {
         "form": form,
         "presets": PRESETS,
@@ -106,5 +108,5 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
         "datasets": datasets,
         "targets": describe_targets(session, model, chosen.get("target_modules", "")),
         "limits": describe_limits(session, chosen),
-        "dataset_notes": describe_dataset(session, dataset, chosen["task"]),
+        "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
     }

@@ -58,3 +58,20 @@ def test_without_scripts_a_button_shows_the_fields_of_the_choice(browser: Browse
     page.get_by_role("button", name="Add to queue").click()
     expect(page.locator("#errors-form")).to_contain_text("look at them")
     context.close()
+
+
+def test_without_scripts_a_preset_keeps_what_was_typed(browser: Browser, server: LiveServer) -> None:
+    context = browser.new_context(base_url=server.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/jobs/new")
+    page.get_by_label("Job name").fill("mine")
+    page.get_by_label("Max length", exact=True).fill("333")
+    expect(page.locator(".scripted").first).to_be_hidden()
+    page.get_by_role("button", name="Quick test").click()
+    expect(page.get_by_label("Rank (r)")).to_have_value("8")
+    expect(page.get_by_label("Max length", exact=True)).to_have_value("333")
+    expect(page.get_by_label("Job name")).to_have_value("mine")
+    page.get_by_label("Rank (r)").fill("-1")
+    page.get_by_label("Rank (r)").press("Enter")
+    expect(page.locator("#errors-r")).to_contain_text("greater than")
+    context.close()

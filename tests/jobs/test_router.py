@@ -387,6 +387,21 @@ def test_a_preset_is_applied_over_what_was_typed(client: TestClient) -> None:
     assert 'aria-current="true">Balanced' in region
 
 
+def test_a_length_is_offered_that_the_chosen_model_was_made_for(client: TestClient, database: Database) -> None:
+    with database.write() as session:
+        for name, length in (("short", 256), ("long", 4096)):
+            session.add(BaseModel(name=name, status=ModelStatus.READY, max_length=length, created_at=0.0))
+    for model, offered in (("short", 256), ("long", 512), ("tiny", 512)):
+        page = client.get("/jobs/new", params={"base_model": model}).text
+        assert f'data-baseline="{offered}"' in page
+        assert f'name="max_length" value="{offered}"' in page
+
+
+def test_a_dataset_that_is_refused_is_said_to_be_once(client: TestClient) -> None:
+    page = unescape(client.post("/jobs", data={**FORM, "task": "dpo"}).text)
+    assert page.count("small holds messages rows") == 1
+
+
 def test_an_unknown_preset_is_not_found(client: TestClient) -> None:
     response = client.get("/jobs/new?apply=fastest")
     assert response.status_code == 404
