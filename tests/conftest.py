@@ -21,6 +21,8 @@ from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 from app.main import create_app
+from tests.data_lane import DataLane
+from tests.forked_children import ForkedChildren
 
 LINEAR_MODULES = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
@@ -94,6 +96,21 @@ def make_job(database: Database, registered: tuple[BaseModel, Dataset]) -> Calla
             return submit_training(session, spec, name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def forked_children() -> Iterator[ForkedChildren]:
+    """Children that start soon, for all data lanes."""
+    children = ForkedChildren()
+    yield children
+    children.close()
+
+
+@pytest.fixture
+def data_lane(settings: Settings, database: Database, forked_children: ForkedChildren) -> Iterator[DataLane]:
+    """The worker's part for datasets: what is uploaded is checked by a real child."""
+    with DataLane(settings.home, forked_children) as lane:
+        yield lane
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import AppError, JobCancelled
+from app.core.errors import AppError, InvalidInput, JobCancelled
 from worker.capabilities import hide_bitsandbytes, hide_torch
 from worker.context import Assignment, JobContext
 from worker.limits import MemoryLimit, limit_memory
@@ -82,7 +82,8 @@ def describe_error(error: Exception, *, light: bool = False) -> dict[str, Any]:
         advice = "Rows or files of this size are not taken; split them."
         error = MemoryLimit("It asked for more memory than its process may have.", advice=advice)
     if isinstance(error, AppError):
-        return {"kind": error.code, "message": error.message, "advice": error.advice}
+        faults = {"faults": error.to_json()["faults"]} if isinstance(error, InvalidInput) else {}
+        return {"kind": error.code, "message": error.message, "advice": error.advice, **faults}
     return {"kind": type(error).__name__, "message": str(error) or type(error).__name__, "advice": _UNEXPECTED}
 
 

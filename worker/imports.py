@@ -9,7 +9,12 @@ from worker.context import JobContext
 
 
 def run_import(context: JobContext) -> dict[str, Any]:
-    """Returns the summary of what was imported. Raises: JobError."""
-    package = "datasets" if "dataset_id" in context.payload else "base_models"
-    summary: dict[str, Any] = importlib.import_module(f"worker.{package}.importer").run_import(context)
+    """Returns the summary of what was imported. Raises: JobError, InvalidInput."""
+    summary: dict[str, Any] = importlib.import_module(f"worker.{_module(context.payload)}").run_import(context)
     return summary
+
+
+def _module(payload: dict[str, Any]) -> str:
+    if "dataset_id" not in payload:
+        return "base_models.importer"
+    return "datasets.importer" if payload["source"]["kind"] == "hub" else "datasets.uploaded"

@@ -147,6 +147,10 @@ def _artifact(session: Session, folder: DataFolder, job: Job, record: Record) ->
     events.append(session, EventKind.ARTIFACT, data, job_id=job.id, step=record.step, at=record.time)
 
 
+def _summary(_session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    job.summary = {**job.summary, **record.data}
+
+
 def _finished(_session: Session, _folder: DataFolder, _job: Job, _record: Record) -> None:
     """Nothing yet: the job has ended once its process has; the supervisor decides then."""
 
@@ -158,5 +162,6 @@ _HANDLERS: dict[str, Callable[[Session, DataFolder, Job, Record], Any]] = {
     "metric": _metric,
     "sample": _sample,
     "artifact": _artifact,
+    "summary": _summary,
     "finished": _finished,
 }

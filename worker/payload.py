@@ -115,6 +115,8 @@ def _import_dataset(folder: DataFolder, dataset: Dataset) -> dict[str, Any]:
         "name": dataset.name,
         "source": dataset.source,
         "columns": dataset.columns,
+        "bytes": dataset.bytes,
+        "sha256": dataset.sha256,
         "target": str(folder.dataset(dataset.key).resolve()),
     }
 

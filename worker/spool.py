@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-RecordKind = Literal["start", "phase", "progress", "metric", "sample", "artifact", "finished"]
+RecordKind = Literal["start", "phase", "progress", "metric", "sample", "artifact", "summary", "finished"]
 RECORD_KINDS: frozenset[str] = frozenset(get_args(RecordKind))
 
 
@@ -72,6 +72,10 @@ class SpoolWriter:
     def artifact(self, kind: str, path: str, *, step: int | None = None, **extra: Any) -> None:
         """A finished artifact folder: kind (adapter, checkpoint, merged), path relative to the job's folder."""
         self.write("artifact", {"kind": kind, "path": path, **extra}, step=step)
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """What is known already of the job's summary; later values of a name take the place of earlier ones."""
+        self.write("summary", values)
 
     def finished(
         self, outcome: str, *, summary: dict[str, Any] | None = None, error: dict[str, Any] | None = None

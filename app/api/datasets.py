@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 
 from app.api.auth import TokenRoute
-from app.api.schemas import AddHubDatasetIn, DatasetOut
+from app.api.schemas import AddHubDatasetIn, DatasetOut, PendingDatasetOut
 from app.core.datasets.columns import parse_columns
 from app.core.datasets.hub import HubReference, add_from_hub, import_again
+from app.core.datasets.models import DatasetStatus
 from app.core.datasets.preview import preview_raw, preview_rows
-from app.core.datasets.store import Upload, get_dataset, list_datasets
+from app.core.datasets.store import get_dataset, list_datasets
+from app.core.datasets.uploads import forget
+from app.datasets.uploading import describe_wait, receive, take, wait_for_import
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep, WriteSessionDep
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
+
+_ADDED: dict[int | str, dict[str, Any]] = {202: {"model": PendingDatasetOut}}
 
 
 @router.get("", name="api_list_datasets")
@@ -24,21 +31,35 @@ def list_all(session: SessionDep) -> list[DatasetOut]:
     return [DatasetOut.model_validate(dataset) for dataset in list_datasets(session)]
 
 
-@router.post("", status_code=201, name="api_add_dataset")
-def add(
+@router.post("", status_code=201, name="api_add_dataset", response_model=DatasetOut, responses=_ADDED)
+async def add(
     file: UploadFile,
     database: DatabaseDep,
     folder: FolderDep,
     settings: SettingsDep,
     name: Annotated[str | None, Form(max_length=120)] = None,
     column: Annotated[Sequence[str], Form(description="field=column, as instruction=question; may be repeated")] = (),
-) -> DatasetOut:
-    """Upload a JSON, JSONL, CSV or Parquet file. 422 names the rows that cannot be used."""
-    columns = parse_columns(column)
-    with Upload(folder, file.filename or "") as upload:
-        checked = upload.receive(file.file, settings.max_upload_bytes).check(columns)
-        with database.write() as session:
-            return DatasetOut.model_validate(upload.register(session, checked, name))
+    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the rows' check.")] = 30.0,
+) -> Any:
+    """Upload a JSON, JSONL, CSV or Parquet file; a job checks its rows. 422 names those that cannot be used.
+
+    202 where that takes longer, or no worker is there: ask for the job until it has ended.
+    """
+    queued = await run_in_threadpool(receive, database, folder, file, settings.max_upload_bytes, column, name)
+    job = await wait_for_import(database, queued.key, wait)
+    dataset = await run_in_threadpool(take, database, folder, job)
+    if dataset.status == DatasetStatus.READY:
+        return dataset
+    message, advice = await run_in_threadpool(describe_wait, database, job)
+    known = DatasetOut.model_validate(dataset).model_dump()
+    pending = PendingDatasetOut.model_validate({**known, "job_id": job.id, "message": message, "advice": advice})
+    return JSONResponse(pending.model_dump(), 202)
+
+
+@router.delete("/{reference}", status_code=204, name="api_forget_dataset")
+def forget_failed(reference: str, session: WriteSessionDep, folder: FolderDep) -> None:
+    """Delete a dataset whose import failed; 409 for any other."""
+    forget(session, folder, get_dataset(session, reference))
 
 
 @router.post("/hub", status_code=201, name="api_add_hub_dataset")

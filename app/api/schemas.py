@@ -71,6 +71,14 @@ class DatasetOut(Out):
         return list(FORMATS[self.format].required) if self.format in FORMATS else []
 
 
+class PendingDatasetOut(DatasetOut):
+    """A dataset whose rows are not checked yet, and the job that does it."""
+
+    job_id: int
+    message: str
+    advice: str | None
+
+
 class ModelOut(Out):
     id: int
     name: str

@@ -48,6 +48,10 @@ class Client:
         """Send JSON (or, by `files` and `data`, a form) and return the JSON answer."""
         return self._send("POST", path, json=body, **options).json()
 
+    def delete(self, path: str) -> None:
+        """Delete what is there."""
+        self._send("DELETE", path)
+
     @contextmanager
     def stream(self, path: str, **params: Any) -> Iterator[httpx.Response]:
         """An answer that is read as it comes."""

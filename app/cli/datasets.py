@@ -14,13 +14,23 @@ from app.cli.client import Client
 from app.cli.output import AsJson, print_fields, print_json, print_table
 from app.core.datasets.columns import parse_columns
 from app.core.datasets.reader import SUFFIXES
-from app.core.errors import DatasetImportError, Fault, InvalidInput
+from app.core.errors import AppError, DatasetImportError, Fault, InvalidInput
+from app.core.jobs.status import ENDED, JobStatus
 from app.core.names import is_hub_id
 
 app = typer.Typer(help="Register and look at datasets.", no_args_is_help=True)
 
 _FIELDS = ["id", "name", "status", "kind", "format", "recognised_by", "source", "columns", "rows", "sha256"]
 _POLL_SECONDS = 0.5
+
+
+class NoWorker(AppError):
+    """No worker is running."""
+
+    code = "no_worker"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, advice="Start one with `loradeck worker`; it goes on by itself then.")
 
 
 @app.command("add")
@@ -34,7 +44,7 @@ def add(
     config: Annotated[str | None, typer.Option(help="Of a hub dataset that has several.")] = None,
     split: Annotated[str | None, typer.Option(help="Of a hub dataset that has several.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of a hub dataset: a branch, tag or commit.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until a hub dataset is imported; exit code 1 if it fails.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until its rows are checked; exit code 1 or 2 if it fails.")] = True,
     *,
     json: AsJson = False,
 ) -> None:
@@ -45,7 +55,7 @@ def add(
     """
     of_hub = {"config": config, "split": split, "revision": revision}
     if _is_file(source, of_hub):
-        dataset = _upload(Path(source), name, column or [])
+        dataset = _upload(Client(), Path(source), name, column or [], wait)
     else:
         body = {"hub_id": source, "name": name, "columns": parse_columns(column or []), **of_hub}
         dataset = _import(Client(), body, wait)
@@ -70,11 +80,34 @@ def _is_file(source: str, of_hub: Mapping[str, str | None]) -> bool:
     return True
 
 
-def _upload(file: Path, name: str | None, column: Sequence[str]) -> dict[str, Any]:
+def _upload(client: Client, file: Path, name: str | None, column: Sequence[str], wait: bool) -> dict[str, Any]:
+    """The dataset; where that is waited for, with its rows checked. Raises: InvalidInput with those of no use."""
     data = {"column": column, **({"name": name} if name else {})}
+    params = {} if wait else {"wait": 0}
     with file.open("rb") as stream:
-        dataset: dict[str, Any] = Client().post("/datasets", files={"file": (file.name, stream)}, data=data)
-    return dataset
+        dataset: dict[str, Any] = client.post(
+            "/datasets", files={"file": (file.name, stream)}, data=data, params=params
+        )
+    return _await_check(client, dataset) if wait and "job_id" in dataset else dataset
+
+
+def _await_check(client: Client, pending: dict[str, Any]) -> dict[str, Any]:
+    print(f"{pending['message']} {pending['advice']}", file=sys.stderr)
+    job = client.get(f"/jobs/{pending['job_id']}")
+    while job["status"] not in ENDED:
+        if job["status"] == JobStatus.QUEUED and not client.get("/health")["worker"]["alive"]:
+            raise NoWorker(f"{pending['name']} is stored, but no worker is running to check its rows.")
+        time.sleep(_POLL_SECONDS)
+        job = client.get(f"/jobs/{pending['job_id']}")
+    if job["status"] == JobStatus.COMPLETED:
+        dataset: dict[str, Any] = client.get(f"/datasets/{pending['id']}")
+        return dataset
+    client.delete(f"/datasets/{pending['id']}")
+    if job["status"] == JobStatus.CANCELLED:
+        raise DatasetImportError(f"The import of the file was cancelled (job {job['id']}).")
+    error = job["error"]
+    faults = error.get("faults") or [{"field": "file", "message": error["message"], "advice": error.get("advice")}]
+    raise InvalidInput([Fault(**fault) for fault in faults])
 
 
 def _import(client: Client, body: dict[str, Any], wait: bool) -> dict[str, Any]:

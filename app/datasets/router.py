@@ -7,29 +7,33 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, UploadFile
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from sqlmodel import Session
 
+from app.core.database import Database
 from app.core.datasets.columns import parse_columns
 from app.core.datasets.formats import FORMATS
-from app.core.datasets.models import Dataset, DatasetStatus
+from app.core.datasets.hub import import_again
+from app.core.datasets.models import DatasetStatus
 from app.core.datasets.normalise import UnknownFormat
 from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.datasets.reader import Row
-from app.core.datasets.store import Upload, get_dataset
+from app.core.datasets.store import get_dataset
+from app.core.datasets.uploads import forget
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
 from app.core.jobs.submit import KIND_OF_TASK
 from app.datasets.hub import router as hub_router
+from app.datasets.uploading import receive, take, wait_for_import
 from app.datasets.view import UploadForm, import_context, page_context
-from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep
+from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep, WriteSessionDep
 from app.web.templating import redirect, render, render_region, wants_partial
 
 router = APIRouter(include_in_schema=False)
 router.include_router(hub_router)  # first: its /datasets/list is no dataset's id
 
 PREVIEW_ROWS = 10
-MAX_COLUMNS = 40  # so many are offered to be mapped by hand
-MAX_COLUMN_NAME = 200  # characters
+FORM_WAIT_SECONDS = 2.0  # most files are checked by then; others show their progress
 
 
 @router.get("/datasets")
@@ -39,7 +43,7 @@ def show_datasets(request: Request, session: SessionDep, settings: SettingsDep) 
 
 
 @router.post("/datasets")
-def create_dataset(
+async def create_dataset(
     request: Request,
     database: DatabaseDep,
     folder: FolderDep,
@@ -48,13 +52,35 @@ def create_dataset(
     name: Annotated[str, Form(max_length=120)] = "",
     column: Annotated[Sequence[str], Form()] = (),
 ) -> Response:
-    """Check every row and register the file; where a row cannot be used, the form again with its number."""
+    """Register the file, whose rows a job checks; where one cannot be used, the form again with its number.
+
+    What takes longer is shown on the dataset's own page.
+    """
+    limit = settings.max_upload_bytes
     try:
-        dataset = _register(database, folder, file, name.strip() or None, column, settings.max_upload_bytes)
+        queued = await run_in_threadpool(receive, database, folder, file, limit, column, name.strip() or None)
+        job = await wait_for_import(database, queued.key, FORM_WAIT_SECONDS)
+        dataset = await run_in_threadpool(take, database, folder, job)
     except (InvalidInput, Conflict, TooLarge) as error:
-        with database.read() as session:
-            return _page(request, session, settings.max_upload_bytes, name, column, error)
+        return await run_in_threadpool(_form_again, request, database, limit, name, column, error)
     return redirect(request, request.app.url_path_for("show_dataset", dataset_id=dataset.key))
+
+
+@router.post("/datasets/{dataset_id}/import")
+def import_dataset_again(
+    request: Request, dataset_id: int, session: WriteSessionDep, column: Annotated[Sequence[str], Form()] = ()
+) -> Response:
+    """Check the rows of a stored file once more, with the columns as they are mapped now."""
+    dataset = get_dataset(session, str(dataset_id))
+    import_again(session, dataset, parse_columns(column))
+    return redirect(request, request.app.url_path_for("show_dataset", dataset_id=dataset.key))
+
+
+@router.post("/datasets/{dataset_id}/forget")
+def forget_dataset(request: Request, dataset_id: int, session: WriteSessionDep, folder: FolderDep) -> Response:
+    """Delete a dataset whose import failed, and its file."""
+    forget(session, folder, get_dataset(session, str(dataset_id)))
+    return redirect(request, request.app.url_path_for("show_datasets"))
 
 
 @router.get("/datasets/{dataset_id}")
@@ -92,22 +118,16 @@ def _legible(row: Row) -> list[tuple[str, str]]:
     ]
 
 
-def _register(
-    database: DatabaseDep,
-    folder: FolderDep,
-    file: UploadFile | None,
-    name: str | None,
-    column: Sequence[str],
+def _form_again(
+    request: Request,
+    database: Database,
     max_bytes: int,
-) -> Dataset:
-    """Raises: InvalidInput, Conflict, TooLarge; then nothing is left behind."""
-    if file is None or not file.filename:
-        raise InvalidInput("Choose a file first.", field="file")
-    columns = parse_columns(column)
-    with Upload(folder, file.filename) as upload:
-        checked = upload.receive(file.file, max_bytes).check(columns)
-        with database.write() as session:
-            return upload.register(session, checked, name)
+    name: str,
+    column: Sequence[str],
+    error: InvalidInput | Conflict | TooLarge,
+) -> Response:
+    with database.read() as session:
+        return _page(request, session, max_bytes, name, column, error)
 
 
 def _page(
@@ -129,7 +149,7 @@ def _page(
 def _columns_to_map(column: Sequence[str], error: Exception | None) -> list[str]:
     """The columns that the form offers to map: those found in a file of unknown format, or mapped already."""
     if isinstance(error, UnknownFormat):
-        return [name for name in error.fields if name and len(name) <= MAX_COLUMN_NAME][:MAX_COLUMNS]
+        return error.columns
     return list(dict.fromkeys(pair.partition("=")[2] for pair in column if pair))
 
 
@@ -140,4 +160,5 @@ def _faults(error: InvalidInput | Conflict | TooLarge | None) -> Sequence[Fault]
         return [Fault("file", error.faults[0].message, "Map its columns below, or see Formats.")]
     if isinstance(error, InvalidInput):
         return error.faults
-    return [Fault("name" if isinstance(error, Conflict) else "file", error.message, error.advice)]
+    field = error.field if isinstance(error, Conflict) else None
+    return [Fault(field or "file", error.message, error.advice)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,12 @@ from sqlmodel import Session, col, select
 
 from app.core.datasets.formats import FIELDS, FORMATS
 from app.core.datasets.models import Dataset, DatasetStatus
+from app.core.datasets.normalise import UNMAPPED
 from app.core.datasets.store import list_datasets
 from app.core.errors import Fault
 from app.core.events.log import latest_id
 from app.core.jobs.models import Job
+from app.core.jobs.queries import worker_view
 from app.core.jobs.status import JobKind
 
 HUB_FIELDS = ("hub_id", "config", "split", "revision", "columns", "name")
@@ -60,11 +63,33 @@ def hub_context(form: HubForm) -> dict[str, Any]:
 
 
 def import_context(session: Session, dataset: Dataset) -> dict[str, Any]:
-    """A hub dataset that is not there yet: its newest import job, and the form that imports it again."""
-    columns = ", ".join(f"{field}={column}" for field, column in dataset.columns.items())
-    form = HubForm({**dataset.source, "columns": columns, "name": dataset.name})
+    """A dataset that is not there yet: its newest import job, and the form that imports it again."""
     job = import_jobs(session, [dataset]).get(dataset.id)
-    return {"dataset": dataset, "job": job, "after": latest_id(session), **hub_context(form)}
+    again = hub_context(_hub_form(dataset)) if "hub_id" in dataset.source else _map_context(dataset, job)
+    return {
+        "dataset": dataset,
+        "job": job,
+        "after": latest_id(session),
+        "worker_alive": worker_view(session, time.time())["alive"],
+        **again,
+    }
+
+
+def _hub_form(dataset: Dataset) -> HubForm:
+    columns = ", ".join(f"{field}={column}" for field, column in dataset.columns.items())
+    return HubForm({**dataset.source, "columns": columns, "name": dataset.name})
+
+
+def _map_context(dataset: Dataset, job: Job | None) -> dict[str, Any]:
+    """What was found in a file so far, and the columns that can be mapped if its rows are of no known format."""
+    error, summary = (job.error or {}, job.summary) if job else ({}, {})
+    faults = [fault["message"] for fault in error.get("faults", ())]
+    return {
+        "problems": faults or summary.get("problems", []),
+        "found": summary.get(UNMAPPED) or list(dataset.columns.values()),
+        "mapped": [f"{field}={column}" for field, column in dataset.columns.items()],
+        "fields": FIELDS,
+    }
 
 
 def list_context(session: Session) -> dict[str, Any]:

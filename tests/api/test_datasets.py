@@ -12,6 +12,8 @@ from app.core.paths import DataFolder
 from app.core.settings import Settings
 from tests.api.conftest import Shown
 
+pytestmark = pytest.mark.usefixtures("data_lane")
+
 LINE = json.dumps({"instruction": "Q", "output": "A"})
 LINES = f"{LINE}\n" * 3
 
@@ -160,11 +162,11 @@ def test_each_kind_of_row_has_its_fields(client: TestClient) -> None:
 
 
 def test_columns_are_mapped_by_repeated_fields(client: TestClient, refused: Shown) -> None:
-    def add(*column: str) -> Response:
-        files = {"file": ("faq.csv", "question,answer\nQ,A\n")}
+    def add(*column: str, name: str = "other") -> Response:
+        files = {"file": (f"{name}.csv", "question,answer\nQ,A\n")}
         return client.post("/api/v1/datasets", files=files, data={"column": list(column)})
 
-    assert add("prompt=question", "completion=answer").json()["format"] == "prompt_completion"
+    assert add("prompt=question", "completion=answer", name="faq").json()["format"] == "prompt_completion"
     (row,) = client.get("/api/v1/datasets/faq/rows").json()["rows"]
     assert client.get("/api/v1/datasets/faq").json()["columns"] == {"prompt": "question", "completion": "answer"}
     assert (row["raw"], row["messages"][1]["content"]) == ({"question": "Q", "answer": "A"}, "A")

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import AXE
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("data_lane")]
 
 
 def test_columns_are_mapped_on_the_upload_form(page: Page, tmp_path: Path) -> None:
@@ -25,6 +25,6 @@ def test_columns_are_mapped_on_the_upload_form(page: Page, tmp_path: Path) -> No
     page.get_by_label("question").select_option("prompt")
     page.get_by_label("answer").select_option("completion")
     page.get_by_role("button", name="Upload").click()
-    page.wait_for_url("**/datasets/2")
+    page.wait_for_url("**/datasets/3")
     expect(page.locator(".facts").first).to_contain_text("format: prompt_completion")
     expect(page.locator(".message-assistant")).to_have_text("assistantHere.")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import AXE
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("data_lane")]
 
 
 def test_answers_stand_side_by_side_or_stacked(page: Page, tmp_path: Path) -> None:

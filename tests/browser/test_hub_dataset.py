@@ -14,7 +14,7 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.jobs import queue
 from app.core.jobs.models import Job
-from app.core.jobs.status import JobStatus
+from app.core.jobs.status import JobStatus, Lane
 from app.core.paths import DataFolder
 from tests.browser.conftest import AXE
 from tests.core.datasets.test_hub import FACTS
@@ -26,7 +26,7 @@ ROW = {"instruction": "Say 1.", "output": "It is 1."}
 
 def _claim(database: Database) -> Job:
     with database.write() as session:
-        job, _ = queue.claim_next(session) or pytest.fail("there is no import")
+        job, _ = queue.claim_next(session, Lane.DATA) or pytest.fail("there is no import")
         return queue.advance(session, job, JobStatus.RUNNING)
 
 

@@ -224,6 +224,7 @@ def test_form_shows_each_fault_beside_its_field_and_keeps_what_was_typed(page: P
     expect(page.locator("#job-overview .status")).to_contain_text("cancelled")
 
 
+@pytest.mark.usefixtures("data_lane")
 def test_upload_names_the_bad_row_then_previews_the_mended_file(page: Page, tmp_path: Path) -> None:
     good = json.dumps({"prompt": "What is 2 + 2?", "completion": "4"})
     (tmp_path / "mine.jsonl").write_text(good + '\n{"prompt": "no answer", "completion": ""}\n')
@@ -234,7 +235,7 @@ def test_upload_names_the_bad_row_then_previews_the_mended_file(page: Page, tmp_
     (tmp_path / "mine.jsonl").write_text(good)
     page.get_by_label("File").set_input_files(tmp_path / "mine.jsonl")
     page.get_by_role("button", name="Upload").click()
-    page.wait_for_url("**/datasets/2")
+    page.wait_for_url("**/datasets/3")
     expect(page.locator(".message-assistant")).to_have_text("assistant4")
 
 

@@ -21,6 +21,8 @@ from app.core.jobs.models import Job
 from app.core.jobs.status import JobStatus
 from tests.conftest import write_dataset
 from tests.core.models.safetensors import write_model
+from tests.data_lane import DataLane
+from tests.forked_children import ForkedChildren
 from tests.live_server import Served, serve_process
 
 
@@ -42,11 +44,15 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A dashboard without a worker, with a base model `tiny` and a dataset `small`."""
+def server(tmp_path_factory: pytest.TempPathFactory, forked_children: ForkedChildren) -> Iterator[Served]:
+    """A dashboard whose worker does nothing but check datasets, with a base model `tiny` and a dataset `small`."""
     home = tmp_path_factory.mktemp("cli")
     roots = json.dumps([str(home)])
-    with serve_process(home / "home", LORADECK_LOCAL_ROOTS=roots, LORADECK_MAX_UPLOAD_BYTES="100000") as server:
+    limit = "100000"
+    with (
+        serve_process(home / "home", LORADECK_LOCAL_ROOTS=roots, LORADECK_MAX_UPLOAD_BYTES=limit) as server,
+        DataLane(server.home, forked_children),
+    ):
         yield server
 
 

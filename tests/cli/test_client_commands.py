@@ -70,7 +70,7 @@ def test_columns_of_a_dataset_are_mapped_by_hand(loradeck: Command, tmp_path: Pa
     (row,) = loradeck("datasets", "preview", "faq", "--json").json["rows"]
     assert row["raw"] == {"question": "Q", "answer": "A"}
     assert [turn["content"] for turn in row["messages"]] == ["Q", "A"]
-    wrong = loradeck("datasets", "add", path, "--column", "prompt=ask", "--json")
+    wrong = loradeck("datasets", "add", path, "--column", "prompt=ask", "--name", "wrong", "--json")
     assert (wrong.code, wrong.json["error"]["field"]) == (2, "column")
     assert loradeck("datasets", "add", path, *mapping, "--name", "7").err.startswith("error: name: '7' is a number")
 

@@ -15,7 +15,7 @@ from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import rows_path
 from app.core.jobs.models import Job
 from app.core.jobs.queue import advance, claim_next, request_cancel
-from app.core.jobs.status import JobStatus
+from app.core.jobs.status import JobStatus, Lane
 from app.core.paths import DataFolder
 from tests.core.datasets.test_hub import FACTS
 
@@ -29,7 +29,7 @@ def _add(database: Database) -> int:
 
 def _fail(database: Database) -> None:
     with database.write() as session:
-        job, _ = claim_next(session) or pytest.fail("there is no import")
+        job, _ = claim_next(session, Lane.DATA) or pytest.fail("there is no import")
         advance(session, job, JobStatus.FAILED, error=ERROR)
 
 

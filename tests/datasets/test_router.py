@@ -16,6 +16,8 @@ from app.core.paths import DataFolder
 from app.core.settings import Settings
 from tests.parquet import write_parquet
 
+pytestmark = pytest.mark.usefixtures("data_lane")
+
 GOOD = b'{"instruction": "Say <b>hi</b>", "input": "", "output": "</script><b>hi"}\n'
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from app.core.datasets.store import ROWS
+from app.core.datasets.normalise import ROWS
 from app.core.errors import DatasetImportError
 from worker.artifacts.folders import check_free_space
 from worker.base_models.stages import Stages

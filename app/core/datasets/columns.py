@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from app.core.datasets.formats import FIELDS
@@ -52,7 +52,7 @@ def check_columns(row: Mapping[str, Any], columns: Columns) -> None:
         raise InvalidInput(message, field="column")
 
 
-def named(row: Mapping[str, Any]) -> str:
-    """The row's fields for a message: the first twenty, long ones cut."""
-    names = [repr(name[:80]) for name in list(row)[:20]]
-    return ", ".join(names + (["…"] if len(row) > 20 else [])) or "none"
+def named(fields: Collection[str]) -> str:
+    """Fields of a row for a message: the first twenty, long ones cut."""
+    names = [repr(name[:80]) for name in list(fields)[:20]]
+    return ", ".join(names + (["…"] if len(fields) > 20 else [])) or "none"

@@ -63,10 +63,15 @@ def add_from_hub(
     return _queue_import(session, known)
 
 
-def import_again(session: Session, dataset: Dataset) -> Dataset:
-    """Queue the import of a dataset whose last one failed or was cancelled. Raises: Conflict for any other."""
+def import_again(session: Session, dataset: Dataset, columns: Columns | None = None) -> Dataset:
+    """Queue the import of a dataset whose last one failed or was cancelled, with other columns where they are given.
+
+    Raises: Conflict for any other.
+    """
     if dataset.status != DatasetStatus.FAILED:
         raise Conflict(f"{dataset.name} is {dataset.status}; only a dataset whose import failed is imported again.")
+    if columns is not None:
+        dataset.columns = columns
     return _queue_import(session, dataset)
 
 

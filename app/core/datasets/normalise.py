@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,31 @@ from app.core.datasets.kinds import RowKind
 from app.core.datasets.reader import Row, read_rows
 from app.core.errors import DatasetFormatError, Fault
 
+UNMAPPED = "unmapped"  # in an import's summary: the columns of a file of unknown format
+ROWS = "rows.jsonl"  # in a dataset's folder: the copy that training reads
 MAX_FAULTS = 20  # so many are named; the rest are counted
+MAX_COLUMNS = 40  # of an unknown format, so many are offered to be mapped by hand
+MAX_COLUMN_NAME = 200  # characters
 _NOTED_ROWS = 5  # likewise, of rows that are used but not whole
 
 
 class UnknownFormat(DatasetFormatError):
     """The rows' fields are of no known format. `fields` are those found, so that they can be mapped."""
 
-    def __init__(self, row: Row) -> None:
-        self.fields = list(row)
-        message = f"The rows' format is not known: the first row has the fields {named(row)}."
+    def __init__(self, fields: Sequence[str], faults: Sequence[Fault] | None = None) -> None:
+        self.fields = list(fields)
+        super().__init__(faults or [self._fault()])
+
+    def _fault(self) -> Fault:
+        message = f"The rows' format is not known: the first row has the fields {named(self.fields)}."
         known = "; ".join(map(str, FORMATS.values()))
         advice = f"Known formats: {known}. Or map columns to their fields, as instruction=question."
-        super().__init__([Fault("file", message, advice)])
+        return Fault("file", message, advice)
+
+    @property
+    def columns(self) -> list[str]:
+        """The first fields of usual length, as many as somebody would map by hand."""
+        return [name for name in self.fields if name and len(name) <= MAX_COLUMN_NAME][:MAX_COLUMNS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +67,17 @@ def normalise(source: Path, target: Path, suffix: str | None = None, columns: Co
 
 
 def normalise_rows(
-    numbered: Iterable[tuple[int | str, Row | RowFault]], target: Path, columns: Columns | None = None
+    numbered: Iterable[tuple[int | str, Row | RowFault]],
+    target: Path,
+    columns: Columns | None = None,
+    faults: Faults | None = None,
 ) -> Checked:
     """Write rows to `target`, one a line, as what RowKind says of the format's kind. Each comes with its number.
 
-    A role may be `tool`, which not every chat template takes. Raises: DatasetFormatError with row numbers; InvalidInput
-    on `column` where a mapped column is not there.
+    A role may be `tool`, which not every chat template takes. `faults` gathers what is wrong, for whoever looks at it
+    meanwhile. Raises: DatasetFormatError with row numbers; InvalidInput on `column` where a mapped column is not there.
     """
-    rows, faults = _Rows(columns or {}), _Faults()
+    rows, faults = _Rows(columns or {}), faults or Faults()
     digest, count = hashlib.sha256(), 0
     with target.open("wb") as out:
         for number, row in numbered:
@@ -134,7 +149,7 @@ class _Rows:
         check_columns(row, self.columns)
         name = recognise(renamed, wanted=self.columns)
         if name is None:
-            raise UnknownFormat(row)
+            raise UnknownFormat(list(row))
         return name
 
     def _refuse_other_format(self, row: Row) -> None:
@@ -144,7 +159,7 @@ class _Rows:
 
 
 @dataclass(slots=True)
-class _Faults:
+class Faults:
     """The first faults by row, and how many there are."""
 
     named: list[Fault] = field(default_factory=list)

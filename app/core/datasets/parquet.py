@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,12 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 _QUERY = "SELECT * FROM read_parquet(?, hive_partitioning = false) OFFSET ?"
 
 
-def read_parquet(path: Path, skip: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_parquet(
+    path: Path, skip: int = 0, on_open: Callable[[int, Callable[[], int]], None] = lambda _total, _tell: None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (row number from 1, row) behind the first `skip` rows, values as Python has them.
 
+    `on_open` is told how many rows there are, and what says the number of the last one that was read.
     Raises: DatasetFormatError where it is not Parquet, or is damaged.
     """
     import duckdb
@@ -35,6 +38,7 @@ def read_parquet(path: Path, skip: int = 0) -> Iterator[tuple[int, dict[str, Any
     number = skip
     try:
         with closing(duckdb.connect(":memory:", config=_CONFIG)) as connection:
+            on_open(_count(connection, path), lambda: number)
             connection.execute(_QUERY, [str(path), skip])
             names = [column[0] for column in connection.description or ()]
             while batch := _fetch(connection):
@@ -71,6 +75,11 @@ def _text_or_size(value: bytes) -> str | dict[str, int]:
         return value.decode()
     except UnicodeDecodeError:
         return {"bytes": len(value)}
+
+
+def _count(connection: DuckDBPyConnection, path: Path) -> int:
+    row = connection.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [str(path)]).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
 
 
 def _refuse_others(path: Path) -> None:

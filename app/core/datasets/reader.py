@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,23 +25,44 @@ Row = dict[str, Any]
 _Numbered = tuple[int, Row | RowFault]
 
 
-def read_rows(path: Path, suffix: str | None = None, skip: int = 0) -> Generator[_Numbered, None, None]:
+class Place:
+    """How far a file has been read, for whoever shows progress: bytes of text, or rows of Parquet."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._tell: Callable[[], int] = lambda: 0
+
+    @property
+    def done(self) -> int:
+        """Bytes or rows; 0 before the file is open."""
+        return self._tell()
+
+    def follow(self, total: int, tell: Callable[[], int]) -> None:
+        """The file is open: how much there is, and how to ask for what is done."""
+        self.total, self._tell = total, tell
+
+
+def read_rows(
+    path: Path, suffix: str | None = None, skip: int = 0, place: Place | None = None
+) -> Generator[_Numbered, None, None]:
     """Yield (row number from 1, row or what is wrong with it), without the first `skip` rows, which are not checked.
 
-    Rows are counted, not lines: blank lines have no number. Raises: DatasetFormatError for a file that as a whole
-    cannot be read.
+    Rows are counted, not lines: blank lines have no number. `place` is kept up to date. Raises: DatasetFormatError for
+    a file that as a whole cannot be read.
     """
+    place = place or Place()
     kind = (suffix or path.suffix).lower()
     if kind not in SUFFIXES:
         raise DatasetFormatError(
             f"{kind or 'A file without a suffix'} is not one of {', '.join(SUFFIXES)}.", field="file"
         )
     if kind == ".parquet":
-        yield from ((number, _as_parquet_row(row)) for number, row in read_parquet(path, skip))
+        yield from ((number, _as_parquet_row(row)) for number, row in read_parquet(path, skip, place.follow))
         return
     _refuse_binary(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+            place.follow(path.stat().st_size, raw.tell)
             yield from _read_csv(file, skip) if kind == ".csv" else _read_json(file, skip)
     except UnicodeDecodeError as error:
         line = _undecodable_line(path)

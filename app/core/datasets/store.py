@@ -1,4 +1,4 @@
-"""Register datasets: check every row, write the normalised copy that training reads, store both by id."""
+"""Registered datasets: find them, receive a file, store it by id with the normalised copy that training reads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlmodel import Session, col, select
 
 from app.core.datasets.columns import Columns
 from app.core.datasets.models import Dataset
-from app.core.datasets.normalise import Checked, normalise
+from app.core.datasets.normalise import ROWS, Checked, normalise
 from app.core.datasets.reader import SUFFIXES
 from app.core.errors import DatasetFormatError, NotFound, TooLarge
 from app.core.names import clean_name, name_taken
@@ -23,7 +23,6 @@ from app.core.paths import DataFolder, fsync_folder
 from app.core.table import as_id
 
 _CHUNK_BYTES = 1024 * 1024
-ROWS = "rows.jsonl"
 _MAX_FILENAME = 255  # characters
 
 
@@ -64,7 +63,7 @@ class Upload:
         self._staging = Path(tempfile.mkdtemp(dir=folder.uploads))
         self.source = self._staging / f"source{self.suffix}"
         self._digest = hashlib.sha256()
-        self._bytes = 0
+        self.bytes = 0
 
     def __enter__(self) -> Upload:
         return self
@@ -76,14 +75,29 @@ class Upload:
         """Copy the stream to disk. Raises: TooLarge at the limit."""
         with self.source.open("wb") as file:
             while chunk := stream.read(_CHUNK_BYTES):
-                self._bytes += len(chunk)
-                if self._bytes > max_bytes:
+                self.bytes += len(chunk)
+                if self.bytes > max_bytes:
                     raise TooLarge(f"{self.filename!r} is larger than the limit of {max_bytes:,} bytes.")
                 self._digest.update(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         return self
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffix."""
+        return Path(self.filename).stem
+
+    @property
+    def sha256(self) -> str:
+        """Of what was received, as hexadecimal digits."""
+        return self._digest.hexdigest()
+
+    @property
+    def source_facts(self) -> dict[str, Any]:
+        """As `Dataset.source` keeps it."""
+        return {"kind": "file", "filename": Path(self.filename).name[:_MAX_FILENAME]}
 
     def check(self, columns: Columns | None = None) -> Checked:
         """Read every row, write the normalised copy. Raises: DatasetFormatError with row numbers."""
@@ -92,26 +106,30 @@ class Upload:
     def register(self, session: Session, checked: Checked, name: str | None = None) -> Dataset:
         """Store the dataset under its id. Raises: InvalidInput or Conflict on `name`."""
         dataset = Dataset(
-            name=clean_name(name or Path(self.filename).stem, "dataset"),
-            source=checked.noted({"kind": "file", "filename": Path(self.filename).name[:_MAX_FILENAME]}),
+            name=clean_name(name or self.stem, "dataset"),
+            source=checked.noted(self.source_facts),
             columns=checked.columns,
             format=checked.format,
             kind=checked.kind,
             rows=checked.rows,
-            bytes=self._bytes,
-            sha256=self._digest.hexdigest(),
+            bytes=self.bytes,
+            sha256=self.sha256,
             rows_sha256=checked.rows_sha256,
             created_at=time.time(),
         )
         if session.exec(select(Dataset).where(Dataset.name == dataset.name)).first():
             raise name_taken(dataset.name, "dataset")
+        self.place(session, dataset)
+        return dataset
+
+    def place(self, session: Session, dataset: Dataset) -> None:
+        """Store the dataset, and what was received in its folder."""
         session.add(dataset)
         session.flush()
         target = self._folder.dataset(dataset.key)
         shutil.rmtree(target, ignore_errors=True)  # left by a crash between this rename and the commit
         self._staging.rename(target)
         fsync_folder(target.parent)
-        return dataset
 
 
 def add_file(session: Session, folder: DataFolder, path: Path, name: str | None = None) -> Dataset:

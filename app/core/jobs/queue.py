@@ -21,6 +21,7 @@ from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus,
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.table import MAX_ID
 
+_IMPORT_AGAIN = "Press “Import again” on {} page"
 MAX_ATTEMPTS = 3  # a job whose process is lost this often fails for good
 
 _CLAIM = text("""
@@ -193,11 +194,13 @@ def _settle(session: Session, job: Job) -> None:
     if job.dataset_id is not None:
         dataset = session.get_one(Dataset, job.dataset_id)
         dataset.status, dataset.error = DatasetStatus.FAILED, _reason(job, with_advice=True)
-        _fail_waiting(session, job, Job.dataset_id == dataset.id, f"Dataset {dataset.name}", "its")
+        again = _IMPORT_AGAIN.format("its") if dataset.source.get("kind") == "hub" else "Upload the file again"
+        _fail_waiting(session, job, Job.dataset_id == dataset.id, f"Dataset {dataset.name}", again)
     elif job.base_model_id is not None:
         model = session.get_one(BaseModel, job.base_model_id)
         model.status, model.error = ModelStatus.FAILED, _reason(job)
-        _fail_waiting(session, job, Job.base_model_id == model.id, f"Base model {model.name}", "the Models")
+        again = _IMPORT_AGAIN.format("the Models")
+        _fail_waiting(session, job, Job.base_model_id == model.id, f"Base model {model.name}", again)
 
 
 def _reason(job: Job, *, with_advice: bool = False) -> str:
@@ -205,12 +208,12 @@ def _reason(job: Job, *, with_advice: bool = False) -> str:
     return " ".join(filter(None, (error["message"], error.get("advice") if with_advice else None)))
 
 
-def _fail_waiting(session: Session, job: Job, on_it: Any, what: str, page: str) -> None:
+def _fail_waiting(session: Session, job: Job, on_it: Any, what: str, again: str) -> None:
     waiting = select(Job).where(on_it, Job.status == JobStatus.QUEUED, Job.id != job.id)
     for other in session.exec(waiting).all():
         error = {
             "kind": "dataset_import" if job.dataset_id is not None else "model_import",
             "message": f"{what} is not available: {_reason(job)}",
-            "advice": f"Press “Import again” on {page} page, then submit this job again.",
+            "advice": f"{again}, then submit this job again.",
         }
         advance(session, other, JobStatus.FAILED, error=error)
