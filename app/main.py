@@ -24,6 +24,7 @@ from app.core.first_run import register_demo
 from app.core.paths import DataFolder, bundled, write_private
 from app.core.settings import Settings
 from app.datasets.router import router as datasets_router
+from app.datasets.xray import router as xray_router
 from app.jobs.router import router as jobs_router
 from app.system.router import router as system_router
 from app.web.assets import Assets
@@ -60,7 +61,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.tailer = EventTailer(database)
     app.state.templates = create_templates(bundled("templates"), assets, version=__version__)
     app.router.routes.append(Route("/static/{name:path}", assets.serve, name="static"))
-    for router in (api_router, system_router, jobs_router, datasets_router, models_router, artifacts_router):
+    for router in (
+        api_router,
+        system_router,
+        jobs_router,
+        datasets_router,
+        xray_router,
+        models_router,
+        artifacts_router,
+    ):
         app.include_router(router)
     install_error_handlers(app)
     app.add_middleware(SecurityMiddleware, bind_host=settings.host, allowed_hosts=settings.allowed_hosts)

@@ -33,10 +33,13 @@ from app.jobs.forms import (
     start_from_preset,
 )
 from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
+from app.jobs.xray_link import find_xray_link
+from app.jobs.xray_link import router as xray_link_router
 from app.web.dependencies import DatabaseDep, SessionDep
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
+router.include_router(xray_link_router)
 
 _TAKEN = {NAME, PRESET, SHOWN_FOR, *TrainingSpec.model_fields}  # what a link to the form may fill in
 
@@ -109,4 +112,5 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
         "targets": describe_targets(session, model, chosen.get("target_modules", "")),
         "limits": describe_limits(session, chosen),
         "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
+        "xray": find_xray_link(session, {**chosen, "base_model": model, "dataset": dataset}),
     }
