@@ -22,6 +22,7 @@ app = typer.Typer(help="Register and look at datasets.", no_args_is_help=True)
 
 _FIELDS = ["id", "name", "status", "kind", "format", "recognised_by", "source", "columns", "rows", "sha256"]
 _POLL_SECONDS = 0.5
+_WAIT_SECONDS = 30  # for the answer to an upload; then its job is asked
 
 
 class NoWorker(AppError):
@@ -83,7 +84,7 @@ def _is_file(source: str, of_hub: Mapping[str, str | None]) -> bool:
 def _upload(client: Client, file: Path, name: str | None, column: Sequence[str], wait: bool) -> dict[str, Any]:
     """The dataset; where that is waited for, with its rows checked. Raises: InvalidInput with those of no use."""
     data = {"column": column, **({"name": name} if name else {})}
-    params = {} if wait else {"wait": 0}
+    params = {"wait": _WAIT_SECONDS if wait else 0}
     with file.open("rb") as stream:
         dataset: dict[str, Any] = client.post(
             "/datasets", files={"file": (file.name, stream)}, data=data, params=params

@@ -44,16 +44,19 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, forked_children: ForkedChildren) -> Iterator[Served]:
-    """A dashboard whose worker does nothing but check datasets, with a base model `tiny` and a dataset `small`."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A dashboard without a worker, with a base model `tiny` and a dataset `small`."""
     home = tmp_path_factory.mktemp("cli")
     roots = json.dumps([str(home)])
-    limit = "100000"
-    with (
-        serve_process(home / "home", LORADECK_LOCAL_ROOTS=roots, LORADECK_MAX_UPLOAD_BYTES=limit) as server,
-        DataLane(server.home, forked_children),
-    ):
+    with serve_process(home / "home", LORADECK_LOCAL_ROOTS=roots, LORADECK_MAX_UPLOAD_BYTES="100000") as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_lane(server: Served, forked_children: ForkedChildren) -> Iterator[DataLane]:
+    """The worker's part for datasets."""
+    with DataLane(server.home, forked_children) as lane:
+        yield lane
 
 
 @pytest.fixture
