@@ -142,6 +142,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "eval_fraction": 0,
             "lora_dropout": 0,
             "r": 8,
+            "warmup_ratio": 0,  # where the stock schedule is ours
             "max_steps": arguments.steps,
             "max_length": arguments.max_length,
             "save_steps": 1_000_000,

@@ -107,6 +107,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "lora_dropout": 0,
             "r": 8,
             "learning_rate": 1e-4,
+            "warmup_ratio": 0,  # the stock schedule's first step of a warm-up has a learning rate of 0, ours has not
             "max_steps": arguments.steps,
             "max_length": arguments.max_length,
             "per_device_train_batch_size": arguments.batch_size,

@@ -21,7 +21,6 @@ class RunGuard:
     """Looks at the first steps' gradients and weights, and at each logged loss."""
 
     _gradients_seen: bool = False
-    _learning: bool = False  # the optimizer's next step has a learning rate above 0
     _moved: bool = False
     _zero_losses: int = 0
     _layers: LayerWatch | None = None  # where every weight is trained
@@ -31,12 +30,11 @@ class RunGuard:
         """What a guard that goes on from here is made with; it looks at the gradients anew."""
         return {"_moved": self._moved, "_zero_losses": self._zero_losses}
 
-    def before_optimizer(self, model: Any, learning_rate: float) -> None:
+    def before_optimizer(self, model: Any) -> None:
         """Raises: JobError in the first step where a trainable tensor has no gradient, or a LoRA B an all-zero one.
 
         Where every weight is trained: where a whole layer has none.
         """
-        self._learning = learning_rate > 0
         if self._gradients_seen:
             return
         self._gradients_seen = True
@@ -50,11 +48,11 @@ class RunGuard:
         _refuse(list(_zeros(gradients)), "received a gradient of zeros")
 
     def after_optimizer(self, model: Any) -> None:
-        """Raises: JobError where a LoRA B is still zero after the first step whose learning rate was above 0.
+        """Raises: JobError where a LoRA B is still zero after the first step.
 
         Where every weight is trained: where a whole layer is as it was.
         """
-        if self._moved or not self._learning:
+        if self._moved:
             return
         self._moved = True
         if self._layers is not None:

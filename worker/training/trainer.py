@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -99,10 +100,19 @@ class AnswerTrainer(Trainer):
 
     @override
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """As transformers' own; but a run of one step has no warm-up, which would hold its learning rate at 0."""
-        if num_training_steps == 1:
-            self.args.warmup_steps = 0
-        return super().create_scheduler(num_training_steps, optimizer)
+        """As transformers' own without its first step where that is one of a warm-up: its learning rate is 0.
+
+        A warm-up of n steps goes from 1/n to the whole learning rate in its last one; the rest falls as before.
+        """
+        warm_up = self.args.get_warmup_steps(num_training_steps)
+        if warm_up == 0:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.args.warmup_steps = warm_up
+        scheduler = super().create_scheduler(num_training_steps + 1, optimizer)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # before the optimizer's: as meant
+            scheduler.step()
+        return scheduler
 
     @override
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
