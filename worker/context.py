@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,12 +14,23 @@ from typing import Any
 from worker.in_hand import FILE, InHand
 from worker.spool import SpoolWriter
 
+INTERRUPT_SECONDS = 8.0  # from the worker's request to SIGKILL; `docker stop` grants 10
+_MARGIN_SECONDS = 1.0  # of these, for what a child does besides saving
+
 
 class StopRequest(StrEnum):
-    """What the user asked a running child to do."""
+    """What a running child is asked to do, by the user or by the worker."""
 
     CANCEL = "cancel"
     SAVE = "save"  # end early, but save the adapter
+    INTERRUPT = "interrupt"  # the worker stops: end within INTERRUPT_SECONDS, so that the job can go on later
+
+
+SIGNALS = {
+    StopRequest.CANCEL: signal.SIGTERM,
+    StopRequest.SAVE: signal.SIGUSR1,
+    StopRequest.INTERRUPT: signal.SIGUSR2,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +56,12 @@ class Assignment:
 
 @dataclass(slots=True)
 class JobContext:
-    """Handed to every job function. SIGTERM asks to cancel, SIGUSR1 to stop and save; code polls `stop_request`."""
+    """Handed to every job function, whose code polls `stop_request`: signals set it, as `SIGNALS` says."""
 
     assignment: Assignment
     spool: SpoolWriter
     stop_request: StopRequest | None = None
+    stop_by: float | None = None  # by the monotonic clock, once the worker stops
     payload: dict[str, Any] = field(init=False)
     in_hand: InHand = field(init=False)  # what it works on, for the case that it is killed
 
@@ -61,11 +74,18 @@ class JobContext:
         """The job's own folder, `jobs/<id>`."""
         return Path(self.assignment.job_folder)
 
+    def seconds_to_stop(self) -> float:
+        """What is left to save something in; unlimited while the worker does not stop."""
+        return float("inf") if self.stop_by is None else self.stop_by - time.monotonic()
+
     def listen(self) -> None:
-        """Turn signals into `stop_request`. A cancel outranks a save."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGUSR1, self._on_signal)
+        """Turn signals into `stop_request`. A cancel outranks the others, of which the first holds."""
+        for number in SIGNALS.values():
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGTERM or self.stop_request is None:
-            self.stop_request = StopRequest.CANCEL if number == signal.SIGTERM else StopRequest.SAVE
+        request = next(each for each, sent in SIGNALS.items() if sent == number)
+        if request is StopRequest.INTERRUPT and self.stop_by is None:
+            self.stop_by = time.monotonic() + INTERRUPT_SECONDS - _MARGIN_SECONDS
+        if request is StopRequest.CANCEL or self.stop_request is None:
+            self.stop_request = request

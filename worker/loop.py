@@ -20,6 +20,7 @@ from app.core.jobs.status import JobStatus, Lane
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 from worker.children import Children
+from worker.context import INTERRUPT_SECONDS
 from worker.gpu import Sampler
 from worker.identity import ProcessIdentity
 from worker.launch import Launcher
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
-SHUTDOWN_SECONDS = 8.0  # `docker stop` grants 10
 
 
 class Worker:
@@ -161,7 +161,7 @@ class Worker:
             session.add(state)
 
     def _shut_down(self) -> None:
-        give_up_at = time.monotonic() + SHUTDOWN_SECONDS
+        give_up_at = time.monotonic() + INTERRUPT_SECONDS
         for supervisor in self._supervisors.values():
             supervisor.ask_to_stop()  # all at once, so that they end beside each other
         for supervisor in self._supervisors.values():

@@ -15,7 +15,7 @@ from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
 from worker.children import kill_group
-from worker.context import StopRequest
+from worker.context import SIGNALS, StopRequest
 from worker.identity import ProcessIdentity
 from worker.ingest import Ingest
 from worker.settle import settle
@@ -25,7 +25,6 @@ from worker.spool import SpoolDamaged
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL
-_SIGNALS = {StopRequest.CANCEL: signal.SIGTERM, StopRequest.SAVE: signal.SIGUSR1}
 
 
 class Supervisor:
@@ -72,8 +71,8 @@ class Supervisor:
         return True
 
     def ask_to_stop(self) -> None:
-        """The worker stops: the child may end now. `interrupt` waits for it."""
-        kill_group(self._child, signal.SIGTERM)
+        """The worker stops: the child is to end soon, and may save what it goes on from. `interrupt` waits for it."""
+        kill_group(self._child, SIGNALS[StopRequest.INTERRUPT])
 
     def interrupt(self, timeout_seconds: float) -> None:
         """The worker stops: end the child, leave the job queued for the next worker. Waits for the child."""
@@ -135,7 +134,7 @@ class Supervisor:
                 self.job = queue.advance(session, self.job, JobStatus.STOPPING)
         if request is StopRequest.CANCEL:
             self._kill_at = time.monotonic() + STOP_GRACE_SECONDS
-        kill_group(self._child, _SIGNALS[request])
+        kill_group(self._child, SIGNALS[request])
         self._sent = request  # last: what fails above is tried again in the next round
 
     def _settle(self) -> None:

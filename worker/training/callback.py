@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
@@ -18,6 +20,8 @@ from worker.training.evals import Evals
 from worker.training.guard import RunGuard, require_finite
 from worker.training.report import Report
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class SpoolCallback(TrainerCallback):
@@ -27,6 +31,7 @@ class SpoolCallback(TrainerCallback):
     spec: TrainingSpec
     duties: Duties | None = None  # set once the Trainer exists, before it trains
     _guard: RunGuard = field(default_factory=RunGuard)
+    _save_seconds: float = 0.0  # what the last checkpoint took
 
     def __post_init__(self) -> None:
         self._report = Report(self.context.spool)
@@ -71,7 +76,7 @@ class SpoolCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        self._guard.before_optimizer(given["model"], given["optimizer"].param_groups[0]["lr"])
+        self._guard.before_optimizer(given["model"])
 
     @override
     def on_optimizer_step(
@@ -81,15 +86,16 @@ class SpoolCallback(TrainerCallback):
 
     @override
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        check_cancelled(self.context)
+        self._heed_cancel()
 
     @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        check_cancelled(self.context)
+        self._heed_cancel()
         self._report.progress(state)
         if self.context.stop_request is StopRequest.SAVE:
             control.should_training_stop = True
-        if control.should_training_stop or self._evals.due(state, self._required) or self._save_due(state):
+        due = self._evals.due(state, self._required) or self._save_due(state)
+        if due or control.should_training_stop or self._interrupted:
             control.should_log = True  # the loss is looked at before anything is saved
 
     @override
@@ -107,6 +113,8 @@ class SpoolCallback(TrainerCallback):
         self._report.point(state, logs, self._required)
         self._guard.check_loss(logs["loss"], state.global_step)
         require_finite("gradient's norm", logs["grad_norm"], state.global_step)
+        if self._interrupted:
+            self._leave(state)
         with self._report.pause_clock():
             better = self._evals.run_if_due(state, control, self._required)
             self._save_if_due(state, control, better=better and self.best.patience is not None)
@@ -122,8 +130,40 @@ class SpoolCallback(TrainerCallback):
         due = self._save_due(state) or (better and state.global_step < state.max_steps)
         if due and not control.should_training_stop:  # a stop is followed by the final save
             self._report.enter("save", state)
-            self._required.save_checkpoint(state.global_step, self.best.step if self.best.patience else None)
+            began = time.monotonic()
+            self._required.save_checkpoint(state.global_step, self._best_step)
+            self._save_seconds = time.monotonic() - began
             self._report.enter("train", state)
+
+    def _leave(self, state: TrainerState) -> NoReturn:
+        """The worker stops: save what the run goes on from, if there is time for it. Raises: JobCancelled.
+
+        After a step that an eval follows nothing is saved: the run that goes on would lack it.
+        """
+        behind = self._evals.due(state, self._required) or state.global_step >= state.max_steps
+        if behind or self._save_seconds > self.context.seconds_to_stop():
+            logger.info("the worker stops; there is no time to save step %d", state.global_step)
+            raise JobCancelled()
+        self._report.enter("save", state)
+        if self._save_due(state):
+            self._required.save_checkpoint(state.global_step, self._best_step)
+        else:
+            self._required.save_state(self._best_step)
+        logger.info("the worker stops; the run goes on from step %d", state.global_step)
+        raise JobCancelled()
+
+    def _heed_cancel(self) -> None:
+        """Between steps a worker that stops is heeded only once the step is done. Raises: JobCancelled."""
+        if self.context.stop_request is StopRequest.CANCEL:
+            raise JobCancelled()
+
+    @property
+    def _interrupted(self) -> bool:
+        return self.context.stop_request is StopRequest.INTERRUPT
+
+    @property
+    def _best_step(self) -> int | None:
+        return self.best.step if self.best.patience else None
 
     @property
     def _required(self) -> Duties:
@@ -133,6 +173,6 @@ class SpoolCallback(TrainerCallback):
 
 
 def check_cancelled(context: JobContext) -> None:
-    """Raises: JobCancelled where the user asked to cancel."""
-    if context.stop_request is StopRequest.CANCEL:
+    """Raises: JobCancelled where the user asked to cancel, or the worker stops."""
+    if context.stop_request in (StopRequest.CANCEL, StopRequest.INTERRUPT):
         raise JobCancelled()

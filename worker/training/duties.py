@@ -13,11 +13,12 @@ class Duties:
     told; None without rows. `take_metrics` gives what the steps since the last time came to beside their loss.
 
     `save_checkpoint` takes the step, and the step of the best checkpoint, which outlives its turn. What a run needs
-    to go on is saved with it.
+    to go on is saved with it; `save_state` saves that alone.
     """
 
     tokens_seen: Callable[[], int]
     save_checkpoint: Callable[[int, int | None], None]
+    save_state: Callable[[int | None], None]
     evaluate: Callable[[bool], dict[str, float]] | None
     take_metrics: Callable[[], dict[str, float]] = dict
     probe: Callable[[Any], None] | None = None  # called with the optimizer before the first step, where asked for

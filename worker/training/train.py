@@ -106,6 +106,7 @@ def _train(
     callback.duties = Duties(
         tokens_seen=lambda: trainer.tokens_seen,
         save_checkpoint=partial(_save, saver, states, trainer, callback),
+        save_state=partial(_save_state, saver, states, trainer, callback),
         evaluate=partial(_evaluate, context, model, trainer, rows.evaluation) if rows.evaluation else None,
         take_metrics=trainer.take_metrics,
         probe=probe.take if spec.probe else None,
@@ -157,6 +158,12 @@ def _save(
 ) -> None:
     """A checkpoint, and only then the state: a run that goes on from there lacks none of the checkpoints before."""
     saver.save_checkpoint(trainer.model, step, best_step)
+    _save_state(saver, states, trainer, callback, best_step)
+
+
+def _save_state(
+    saver: Saver, states: StateStore, trainer: AnswerTrainer, callback: SpoolCallback, best_step: int | None
+) -> None:
     saver.spool.sync()  # what was reported up to here must outlive a power cut as the state does
     states.save(trainer, callback.progress, best_step)
 

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +18,11 @@ import pytest
 import torch
 from transformers import Trainer
 
-from app.core.errors import JobError
+from app.core.errors import JobCancelled, JobError
 from tests.worker.tiny import ROWS, make_context, read_records, train_payload, write_rows
 from worker.artifacts.folders import DiskFull, folder_fault
 from worker.base_models.publish import hash_file
-from worker.context import JobContext
+from worker.context import JobContext, StopRequest
 from worker.spool import SpoolWriter
 from worker.training import resume, train
 from worker.training.resume import StateStore
@@ -409,3 +410,57 @@ def test_state_that_does_not_fit_the_model_is_an_error(interrupted: JobContext) 
     other = torch.nn.Linear(2, 2)
     with pytest.raises(JobError, match="does not fit the model"):
         resume.load_trainable(other, interrupted.folder / "state" / "step-6")
+
+
+def interrupt_in(step: int, context: JobContext, monkeypatch: pytest.MonkeyPatch, *, seconds: float = 60.0) -> None:
+    """Let the worker stop while the batches of a step are trained on; so many seconds are left then."""
+    tick = Trainer.training_step
+
+    def training_step(trainer: Trainer, *given: Any) -> torch.Tensor:
+        if trainer.state.global_step + 1 == step:
+            context.stop_request, context.stop_by = StopRequest.INTERRUPT, time.monotonic() + seconds
+        return tick(trainer, *given)
+
+    monkeypatch.setattr(Trainer, "training_step", training_step)
+
+
+def test_worker_that_stops_lets_the_run_save_where_it_is(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 7 is neither one to save nor to evaluate after."""
+    monkeypatch.setattr("worker.training.train.write_samples", lambda *_: None)
+    twin, job = (make_job(tmp_path / name, tiny_model, logging_steps=1) for name in ("twin", "job"))
+    whole = run(twin)
+    with monkeypatch.context() as patched:
+        interrupt_in(7, job, patched)
+        with pytest.raises(JobCancelled):
+            run_training(job)
+    assert sorted(path.name for path in (job.folder / "state").iterdir()) == ["step-6", "step-7"]
+    assert [path.name for path in sorted((job.folder / "checkpoints").iterdir())] == ["step-4", "step-6"]
+    assert not (job.folder / "adapter").exists()
+    second = next_attempt(job)
+    assert_same_end((job, second), run(second), twin, whole, 7)
+
+
+@pytest.mark.parametrize(("step", "seconds"), [(7, -1.0), (9, 60.0), (12, 60.0)])
+def test_worker_that_stops_is_not_kept_waiting(
+    step: int, seconds: float, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without time, before an eval, and after the last step the run ends at once, and goes on from the last state."""
+    job = make_job(tmp_path / "job", tiny_model)
+    interrupt_in(step, job, monkeypatch, seconds=seconds)
+    with pytest.raises(JobCancelled):
+        run_training(job)
+    assert max(int(path.name.removeprefix("step-")) for path in (job.folder / "state").iterdir()) == (step - 1) // 2 * 2
+    assert not (job.folder / "adapter").exists()
+
+
+def test_worker_that_stops_after_a_step_to_save_after_gets_checkpoint_and_state(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path / "job", tiny_model)
+    interrupt_in(4, job, monkeypatch)
+    with pytest.raises(JobCancelled):
+        run_training(job)
+    for kept in ("checkpoints", "state"):
+        assert sorted(path.name for path in (job.folder / kept).iterdir()) == ["step-2", "step-4"]
