@@ -11,7 +11,7 @@ def make_autopsy(**changes: Any) -> dict[str, Any]:
     """Of a job on a card of 12 GiB, in its third step; keywords override."""
     return {
         "memory": "device",
-        "reason": "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "reason": "CUDA out of memory. GPU 0 has 1 of 12 GiB free. Of the allocated memory 9 GiB is by PyTorch.",
         "phase": "train",
         "step": 3,
         "time": 100.0,

@@ -28,6 +28,7 @@ _HELD = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer
 class ShownAutopsy:
     """What the section shows. `chart` is None where no reading was taken."""
 
+    reason: str | None
     facts: Sequence[Fact]
     changes: Sequence[Change]
     processes: Sequence[Mapping[str, Any]]
@@ -52,10 +53,11 @@ def show_autopsy(session: Session, job: Job) -> ShownAutopsy | None:
         return None
     facts, device = autopsy.facts, autopsy.facts["device"] or {}
     return ShownAutopsy(
+        reason=facts["reason"],
         facts=[
             *_place(facts, job),
             *_planned(autopsy.predicted_bytes, autopsy.capacity_bytes),
-            *_batch(facts["batch"], job),
+            *_batch(facts["batch"], job, training=facts["phase"] == "train"),
             *_allocator(facts["allocator"]),
         ],
         changes=autopsy.changes,
@@ -79,14 +81,14 @@ def _planned(predicted: int | None, capacity: int | None) -> Iterator[Fact]:
         yield Fact("could be had", format_bytes(capacity), "held by the job, and free")
 
 
-def _batch(batch: Mapping[str, Any] | None, job: Job) -> Iterator[Fact]:
+def _batch(batch: Mapping[str, Any] | None, job: Job, *, training: bool) -> Iterator[Fact]:
     if batch is None:
         return
     plural = "" if batch["sequences"] == 1 else "s"
     size = f"{batch['sequences']:,} sequence{plural}, {batch['tokens']:,} tokens"
     padding = batch["places"] - batch["tokens"]
     steps = job.spec.get("gradient_accumulation_steps", 1)
-    which = f"{batch['micro_batch']:,} of {steps:,} of its step" if steps > 1 else ""
+    which = f"{batch['micro_batch']:,} of {steps:,} of its step" if training and steps > 1 else ""
     yield Fact("batch", size, ", ".join(filter(None, (which, f"{padding:,} places of padding" if padding else ""))))
     rows = ", ".join(f"row {number:,} ({length:,})" for number, length in batch["longest"] if number is not None)
     if rows:

@@ -55,6 +55,7 @@ def test_page_tells_where_it_happened_with_which_rows_and_who_else_was_there(cli
         "On NVIDIA GeForce RTX 3060 then",
         "python3.11 <strong>(this job)</strong></td><td>812</td>",
         "&lt;b&gt;firefox</td><td>99</td>",
+        "GPU 0 has 1 of 12 GiB free. Of the allocated memory",
     ):
         assert text in section
 
@@ -79,7 +80,7 @@ def test_a_button_queues_the_job_again_with_the_effective_batch_kept(
 def test_last_minute_before_the_end_is_drawn(client: TestClient, database: Database, fail: Fail) -> None:
     job = fail()
     with database.write() as session:
-        for time in (39.0, 41.0, 99.0, 130.0):
+        for time in (38.0, 41.0, 99.0, 130.0):
             data = {"available": False, "devices": [], "host": {"ram_used_bytes": GIB}}
             session.add(MemoryReading(job_id=job.id, time=time, data=data))
     page = client.get(f"/jobs/{job.id}").text

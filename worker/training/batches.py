@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
+from worker.in_hand import Origins
 from worker.training.attention import proves_isolation
 from worker.training.data import IGNORED_LABEL, EncodedRow
 
@@ -32,7 +33,8 @@ class Collator:
         for index, row in enumerate(rows):
             input_ids[index, : len(row.input_ids)] = torch.tensor(row.input_ids)
             labels[index, : len(row.labels)] = torch.tensor(row.labels)
-        return {"input_ids": input_ids, "labels": labels, "tokens": sum(len(row.input_ids) for row in rows)}
+        origins = _origins(rows)
+        return {"input_ids": input_ids, "labels": labels, "tokens": sum(origins.lengths), "origins": origins}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,20 @@ class FlatCollator:
     """
 
     def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Any]:
-        lengths = tuple(len(row.input_ids) for row in rows)
+        origins = _origins(rows)
         return {
             "input_ids": _sequence(row.input_ids for row in rows),
             "labels": _sequence([IGNORED_LABEL, *row.labels[1:]] for row in rows),
-            "position_ids": _sequence(range(length) for length in lengths),
-            "row_lengths": lengths,
-            "tokens": sum(lengths),
+            "position_ids": _sequence(range(length) for length in origins.lengths),
+            "row_lengths": origins.lengths,
+            "tokens": sum(origins.lengths),
+            "origins": origins,
         }
+
+
+def _origins(rows: Sequence[EncodedRow]) -> Origins:
+    """Which rows a batch holds, for the case that it is the last one."""
+    return Origins(tuple(row.number for row in rows), tuple(len(row.input_ids) for row in rows))
 
 
 def _sequence(parts: Iterable[Iterable[int]]) -> torch.Tensor:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import TemplateError
@@ -34,6 +34,7 @@ class EncodedRow:
     input_ids: list[int]
     labels: list[int]
     total_tokens: int  # before the cut to max_length
+    number: int | None = field(default=None, compare=False)  # of its row in the dataset, from 1, where that is known
 
     @property
     def trained_tokens(self) -> int:

@@ -80,7 +80,7 @@ class Sequences(Sequence[EncodedRow]):
         span = slice(int(self._index[at - 1, _END]) if at else 0, int(self._index[at, _END]))
         ids = self._arrays.input_ids[span]
         labels = np.where(self._arrays.learned[span], ids, IGNORED_LABEL)
-        return EncodedRow(ids.tolist(), labels.tolist(), int(self._index[at, _TOTAL]))
+        return EncodedRow(ids.tolist(), labels.tolist(), int(self._index[at, _TOTAL]), int(self._index[at, _ROW]) + 1)
 
     @property
     def lengths(self) -> Whole:

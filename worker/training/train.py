@@ -20,6 +20,7 @@ from worker.training.adapters import add_lora, base_stays, initial_lora
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
 from worker.training.data import ensure_chat_template
+from worker.training.device_limit import device_limit
 from worker.training.dropout import quicken_dropout
 from worker.training.duties import Duties
 from worker.training.full import ModelOutput, load_whole_model
@@ -48,6 +49,7 @@ from worker.training.trainer import AnswerTrainer, Values, choose_optim, make_ar
 logger = logging.getLogger(__name__)
 
 
+@device_limit()
 def run_training(context: JobContext) -> dict[str, Any]:
     """Train the payload's spec and save what was trained below the job's folder; returns the job's summary.
 
@@ -111,6 +113,9 @@ def _train(
         take_metrics=trainer.take_metrics,
         probe=probe.take if spec.probe else None,
     )
+    trainer.note_batch = context.in_hand.take
+    if not isinstance(rows.train, Pairs):  # of a pair both sides count together
+        context.in_hand.describe_rows(rows.train.lengths.tolist(), spec.max_length)
     begun = _go_on(context, trainer, callback, saver, states)
     prompts, still_base = _prompts(context, rows, tokenizer, spec), base_stays(spec)
     if not still_base and not begun:
@@ -183,7 +188,9 @@ def _batches(context: JobContext, rows: Examples, trainer: AnswerTrainer) -> Ite
     ordered, batch_size = rows.by_length(), trainer.args.per_device_train_batch_size
     for start in range(0, len(ordered), batch_size):
         check_cancelled(context)
-        yield trainer.collate(ordered[start : start + batch_size])
+        batch = trainer.collate(ordered[start : start + batch_size])
+        context.in_hand.take(trainer.state.global_step, batch)
+        yield batch
 
 
 def _prompts(context: JobContext, rows: EncodedRows, tokenizer: Any, spec: TrainingSpec) -> list[Prompt]:

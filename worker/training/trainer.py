@@ -72,6 +72,7 @@ class AnswerTrainer(Trainer):
         self._flat = isinstance(collate, FlatCollator)
         self.scoring = choose_scoring(model)
         self.tokens_seen = 0
+        self.note_batch: Callable[[int, dict[str, Any]], None] | None = None  # told the step and each of its batches
         self.row_lengths = rows.lengths if isinstance(rows, Packs) else lengths_of(rows)
 
     @override
@@ -97,6 +98,15 @@ class AnswerTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return LengthGroupedSampler(self.row_lengths, per_step, self.args.seed)
+
+    @override
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """As transformers' own; the batch is noted before memory may run out."""
+        if self.note_batch is not None:
+            self.note_batch(self.state.global_step + 1, inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     @override
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

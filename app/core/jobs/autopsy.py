@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.core.errors import Conflict, InvalidInput, NotFound
@@ -82,9 +83,11 @@ def apply_change(session: Session, job: Job, key: str, local_roots: Sequence[Pat
 
 
 def _last_readings(session: Session, job_id: int, end: float) -> list[dict[str, Any]]:
-    window = (col(MemoryReading.time) >= end - SHOWN_SECONDS, col(MemoryReading.time) <= end + 1)
-    of_job = select(MemoryReading).where(MemoryReading.job_id == job_id, *window)
-    return [{"time": each.time, **each.data} for each in session.exec(of_job.order_by(col(MemoryReading.time))).all()]
+    """Those of the last minute that was read: the end of a job may have been seen long after it."""
+    until = (MemoryReading.job_id == job_id, col(MemoryReading.time) <= end + 1)
+    last = session.exec(select(func.max(MemoryReading.time)).where(*until)).one() or end
+    readings = select(MemoryReading).where(*until, col(MemoryReading.time) >= last - SHOWN_SECONDS)
+    return [{"time": each.time, **each.data} for each in session.exec(readings.order_by(col(MemoryReading.time))).all()]
 
 
 def _capacity(allocator: Mapping[str, Any] | None) -> int | None:

@@ -1,0 +1,156 @@
+"""Training runs out of memory: under a limit, and where torch says so; the page tells what happened and what to do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from app.core.database import Database
+from app.core.datasets.store import add_file
+from app.core.jobs.models import Job
+from app.core.jobs.queue import get_job
+from app.core.jobs.spec import parse_spec
+from app.core.jobs.status import ENDED, JobStatus
+from app.core.jobs.submit import submit_training
+from app.core.models.models import BaseModel, ModelStatus
+from app.core.paths import DataFolder
+from app.core.settings import Settings
+from app.main import create_app
+from tests.conftest import LINEAR_MODULES
+from tests.worker.starved_child import MESSAGE
+from tests.worker.tiny import train_payload, write_rows
+from worker.children import CHILD_COMMAND, Children
+from worker.context import JobContext
+from worker.gpu import Sampler
+from worker.in_hand import read_in_hand
+from worker.loop import Worker
+from worker.probe import Probe
+from worker.training.autopsy import count_held_bytes
+from worker.training.device_limit import VARIABLE, DeviceLimitReached
+from worker.training.train import run_training
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+]
+
+STARVED_CHILD = (sys.executable, "-m", "tests.worker.starved_child")
+PATIENCE_SECONDS = 120.0
+LIMIT = 1_000_000  # bytes: between what a batch of 8 takes and what a batch of 1 takes
+SPEC = {"max_steps": 2, "per_device_train_batch_size": 8, "eval_fraction": 0.0, "save_steps": 50}
+
+
+def test_a_smaller_batch_passes_under_the_limit_that_the_larger_one_reaches(
+    make_job: Callable[..., JobContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(LIMIT))
+    context = make_job(**SPEC)
+    with pytest.raises(DeviceLimitReached) as caught:
+        run_training(context)
+    figures = caught.value.figures()
+    assert 0 < figures["allocated_bytes"] <= figures["total_bytes"] == LIMIT
+    noted = read_in_hand(context.folder)
+    assert noted == context.in_hand.last
+    assert (noted["step"], noted["micro_batch"], noted["sequences"]) == (1, 1, 8)
+    rows = [number for number, _ in noted["longest"]]
+    assert set(rows) <= set(range(1, 25))
+    assert [length for _, length in noted["longest"]] == sorted((n for _, n in noted["longest"]), reverse=True)
+
+    summary = run_training(make_job(**{**SPEC, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}))
+    assert summary["steps"] == 2
+
+
+def test_what_is_held_is_told_apart_and_counted_once() -> None:
+    model = torch.nn.Linear(10, 10, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 10)).sum().backward()
+    optimizer.step()
+    batch = torch.ones(25)
+    objects = [model.weight, optimizer, batch, batch[5:], "no tensor", model.weight]
+    state = optimizer.state[model.weight]
+    of_state = sum(value.nbytes for value in state.values())
+    assert count_held_bytes(objects) == {"weights": 400, "gradients": 400, "optimizer": of_state, "other": 100}
+
+
+def queue_job(database: Database, folder: DataFolder, model: Path, rows: Path) -> Job:
+    with database.write() as session:
+        base = BaseModel(name="tiny", status=ModelStatus.READY, path=str(model), created_at=0.0)
+        base.linear_modules, base.architecture = LINEAR_MODULES, "LlamaForCausalLM"
+        session.add(base)
+        add_file(session, folder, rows, "boxes")
+        return submit_training(session, parse_spec(train_payload(model, rows, **SPEC)["spec"]), None)
+
+
+def run_to_its_end(settings: Settings, database: Database, job: Job, command: tuple[str, ...]) -> Job:
+    """The job as a real worker and a real child leave it."""
+    children = Children(keep_spare=False, log=settings.home / "spare.log", command=command)
+    probe = Probe(database, settings.home / "probe.log", ("true",))
+    worker = Worker(settings, database, children, Sampler(settings.home), probe)
+    worker.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while True:
+            worker.run_once()
+            with database.read() as session:
+                found = get_job(session, job.key)
+            if found.status in ENDED:
+                return found
+            assert time.monotonic() < deadline, "the job did not end in time"
+            time.sleep(0.02)
+    finally:
+        worker.stop()
+        worker.run()
+
+
+@pytest.mark.parametrize(
+    ("command", "limit", "step", "message"),
+    [
+        (CHILD_COMMAND, LIMIT, 1, f"Out of memory under the limit of {VARIABLE}"),
+        (STARVED_CHILD, None, 2, MESSAGE),
+    ],
+    ids=["limit", "injected"],
+)
+def test_page_of_a_starved_job_offers_changes_that_queue_it_again(
+    command: tuple[str, ...],
+    limit: int | None,
+    step: int,
+    message: str,
+    settings: Settings,
+    database: Database,
+    folder: DataFolder,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if limit is not None:
+        monkeypatch.setenv(VARIABLE, str(limit))
+    job = queue_job(database, folder, tiny_model, write_rows(tmp_path / "rows.jsonl"))
+    ended = run_to_its_end(settings, database, job, command)
+    error: dict[str, Any] = ended.error or {}
+    assert (ended.status, error["kind"]) == (JobStatus.FAILED, "out_of_memory")
+    assert error["message"].startswith(message)
+    autopsy = error["autopsy"]
+    assert (autopsy["memory"], autopsy["phase"], autopsy["step"]) == ("device", "train", step)
+    assert (autopsy["batch"]["sequences"], autopsy["allocator"]["source"]) == (8, "limit" if limit else "process")
+    assert autopsy["allocator"]["held"]["weights"] > 0
+
+    app = create_app(settings)
+    with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {app.state.token}"}) as client:
+        page = client.get(f"/jobs/{job.id}").text
+        assert "Out of memory: what to change" in page
+        assert "Batch 1, accumulation 8" in page
+        assert 'id="autopsy-chart"' in page
+        again = client.post(f"/jobs/{job.id}/changes", data={"change": "batch-1"}, follow_redirects=False)
+        assert again.headers["location"] == f"/jobs/{job.key + 1}"
+    with database.read() as session:
+        spec = get_job(session, job.key + 1).spec
+    assert (spec["per_device_train_batch_size"], spec["gradient_accumulation_steps"]) == (1, 8)
