@@ -37,6 +37,7 @@ def hide_bitsandbytes() -> None:
 def hide_torch() -> None:
     """Keep transformers from importing torch into a light child: 2 s and 120 MB. Before transformers is imported."""
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise to install torch
 
 
 def import_bitsandbytes() -> Any:

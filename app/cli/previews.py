@@ -11,7 +11,7 @@ import typer
 from app.cli.client import Client
 from app.cli.jobs import wait_for
 from app.cli.output import AsJson, print_fields, print_json
-from app.core.datasets.xray import FLAG_WORDS, Flag
+from app.core.datasets.xray import FLAG_WORDS, ORDINARY, Flag
 from app.core.errors import Conflict, InvalidInput
 
 app = typer.Typer()
@@ -79,7 +79,7 @@ def _print(xray: Mapping[str, Any]) -> None:
     if not xray["rows"]:
         print(f"No suspicious row up to row {xray['searched_to']:,} of {xray['total']:,}.", file=sys.stderr)
     for row in xray["rows"]:
-        words = "; ".join(FLAG_WORDS[Flag(flag)] for flag in row["flags"])
+        words = "; ".join(("" if flag in ORDINARY else "⚠ ") + FLAG_WORDS[Flag(flag)] for flag in row["flags"])
         print(f"row {row['row']}: {row['trained_tokens']} of {row['total_tokens']} tokens are learned; {words}")
         if row["reason"]:
             print(f"  {row['reason']}")

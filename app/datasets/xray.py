@@ -13,7 +13,7 @@ from sqlmodel import Session
 from app.core.datasets.store import get_dataset
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
-from app.core.jobs.previews import DECIDING, Question, ask, find_answer, make_question, read_answer
+from app.core.jobs.previews import DECIDING, Question, ask, failure_of, find_answer, make_question, read_answer
 from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.models.models import ModelStatus
 from app.core.models.registry import find_model, list_models
@@ -131,7 +131,7 @@ def _answer(session: Session, folder: DataFolder, question: Question, asked: Ask
     if job.status not in ENDED:
         return {"state": "waiting", "job": job}
     if job.status != JobStatus.COMPLETED:
-        return {"state": "failed", "job": job}
+        return {"state": "failed", "job": job, "failure": failure_of(job)}
     if asked.find:
         return {"state": "searched", "job": job}
     xray = read_answer(folder, job)

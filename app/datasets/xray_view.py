@@ -12,7 +12,7 @@ from app.core.datasets.xray import FLAG_WORDS, ORDINARY, Flag, Token, Xray, Xray
 PAGE_ROWS = 10
 PART_TOKENS = 3_000  # of a row, drawn at once
 _NAMED_ROWS = 8  # of those that share a pack
-_MARKS = {" ": "·", "\n": "↵\n", "\t": "⇥\t", "\r": "␍"}
+_MARKS = {" ": "\u200b·", "\n": "↵\n", "\t": "⇥\t", "\r": "␍"}  # a line may end before a space
 _JOINERS = "\u200c\u200d"  # within words and emoji
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 

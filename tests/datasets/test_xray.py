@@ -95,7 +95,7 @@ def test_tokens_are_marked_and_told_as_text(client: TestClient, url: str, settle
     ask(client, url)
     settle(xray(row(1, "cut"), row(2, "end_of_turn_trained")))
     page = client.get(url).text
-    assert '<span class="t s" title="7">&lt;s&gt;</span><span class="t" title="7">·Hi↵\n</span>' in page
+    assert '<span class="t s" title="7">&lt;s&gt;</span><span class="t" title="7">\u200b·Hi↵\n</span>' in page
     assert '<span class="t l" title="7">Yo</span>' in page
     assert "<dt>Learned, 1 token</dt><dd>Yo</dd>" in page
     assert "1 of 3 tokens learned" in page
@@ -198,8 +198,8 @@ def test_a_long_row_is_drawn_in_parts() -> None:
 
 
 def test_what_cannot_be_seen_is_shown() -> None:
-    assert visible(" a\n\tb\u200b\u202e\x00\u00a0") == "·a↵\n⇥\tb<U+200B><U+202E><U+0000><U+00A0>"
-    assert visible("👩\u200d🚀 é") == "👩\u200d🚀·é"
+    assert visible(" a\n\tb\u200b\u202e\x00\u00a0") == "\u200b·a↵\n⇥\tb<U+200B><U+202E><U+0000><U+00A0>"
+    assert visible("👩\u200d🚀 é") == "👩\u200d🚀\u200b·é"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from app.core.paths import DataFolder
 
 # What of a spec decides how rows become sequences, and which of them are held out.
 DECIDING = ("task", "max_length", "overlong_rows", "packing", "eval_fraction", "eval_max_rows", "seed")
+TOOK_TOO_LONG = "took_too_long"
 KEPT_PREVIEWS = 100  # the files of older ones go
 _READ_BY_TOKENIZERS = (".jinja", ".json", ".model", ".tiktoken", ".txt")
 
@@ -61,12 +62,12 @@ def make_question(
     Raises: Conflict while something is not ready, NotFound beyond the last row, InvalidInput with every fault.
     """
     _require_ready(dataset, model)
-    if row > dataset.rows:
-        raise NotFound(f"{dataset.name} has no row {row:,}.", advice=f"Its last row is {dataset.rows:,}.")
     spec = _spec(dataset, model, given)
     faults = check_references(spec, model, dataset)
     if faults:
         raise InvalidInput(faults)
+    if row > dataset.rows:
+        raise NotFound(f"{dataset.name} has no row {row:,}.", advice=f"Its last row is {dataset.rows:,}.")
     training = spec.model_dump(mode="json", include={"base_model", "dataset", *DECIDING})
     return Question(dataset, model, training, row, find)
 
@@ -146,8 +147,7 @@ def _first(alike: Sequence[Job], question: Question) -> int:
 def read_answer(folder: DataFolder, job: Job) -> Xray:
     """What an ended job has found. Raises: InvalidInput with the reason where it failed, Conflict, NotFound."""
     if job.status == JobStatus.FAILED:
-        error = job.error or {"message": "It failed."}
-        raise InvalidInput([Fault("model", error["message"], error.get("advice"))])
+        raise InvalidInput([failure_of(job)])
     if job.status != JobStatus.COMPLETED:
         raise Conflict(f"The X-ray (job {job.id}) is {job.status}.", advice="Ask for it again.")
     try:
@@ -155,6 +155,15 @@ def read_answer(folder: DataFolder, job: Job) -> Xray:
     except FileNotFoundError:
         raise NotFound(f"The X-ray of job {job.id} is not kept any more.", advice="Ask for it again.") from None
     return xray
+
+
+def failure_of(job: Job) -> Fault:
+    """Why there is no answer, at the field `model`."""
+    error = job.error or {"kind": "cancelled", "message": "It was cancelled."}
+    if error["kind"] == TOOK_TOO_LONG:  # by the kernel, which knows of no template; nothing else has such a limit here
+        message = "One step of the model's chat template took longer than it may; its process was ended."
+        return Fault("model", message, "Look at chat_template in the model's tokenizer_config.json, and mend it there.")
+    return Fault("model", error["message"], error.get("advice"))
 
 
 def _file(folder: DataFolder, job: Job) -> Path:

@@ -22,6 +22,7 @@ from app.core.jobs.status import JobStatus
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
 from tests.conftest import write_dataset
+from worker.limits import TookTooLong
 
 Ask = Callable[..., Job]
 
@@ -149,10 +150,14 @@ def test_an_answer_is_read_or_its_failure_told(
     (folder.job(job.key) / XRAY_FILE).unlink()
     with database.read() as session, pytest.raises(NotFound, match="not kept any more"):
         read_answer(folder, queue.get_job(session, job.key))
-    job.status, job.error = JobStatus.FAILED, {"message": "It loops.", "advice": "Mend it."}
+    job.status, job.error = JobStatus.FAILED, {"kind": "chat_template", "message": "It loops.", "advice": "Mend it."}
     with pytest.raises(InvalidInput, match="model: It loops") as caught:
         read_answer(folder, job)
     assert caught.value.advice == "Mend it."
+    job.error = {"kind": TookTooLong.code, "message": "Its process was ended.", "advice": "The log is below."}
+    with pytest.raises(InvalidInput, match="model: One step of the model's chat template took longer") as caught:
+        read_answer(folder, job)
+    assert "chat_template" in (caught.value.advice or "")
 
 
 @pytest.mark.parametrize(
