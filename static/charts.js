@@ -30,6 +30,14 @@ class Table {
     for (const [name, value] of Object.entries(values)) this.columns[name][index] = value;
   }
 
+  /** Forget what lies behind x. Returns whether there was any. */
+  cut(x) {
+    const before = this.x.length;
+    while (this.x.at(-1) > x) this.x.pop();
+    for (const column of Object.values(this.columns)) column.length = this.x.length;
+    return this.x.length < before;
+  }
+
   /** Fill from sorted columns at once. */
   load(x, columns) {
     this.x = x;
@@ -94,8 +102,9 @@ class Chart {
 
   range(low, high) {
     if (low == null || high == null) return [0, 1];
-    const margin = (high - low || Math.abs(high) || 1) * 0.08;
-    return [low - margin, high + margin];
+    const size = Math.max(Math.abs(low), Math.abs(high));
+    const spread = high - low > 1e-9 * size ? high - low : size || 1; // what differs by rounding alone is one value
+    return [low - 0.08 * spread, high + 0.08 * spread];
   }
 
   /** Many events may come between two frames; draw once. */
@@ -227,7 +236,9 @@ class MetricChart extends Chart {
 
   has(name) { return super.has(name === "smoothed" ? this.main.column : name); }
 
+  /** Progress never falls behind the points but where an interrupted run goes on: the later ones will come again. */
   on(kind, { step, data }) {
+    if (kind === "progress" && this.table.cut(step)) this.schedule();
     if (kind !== "metric") return;
     const named = Object.fromEntries(this.names.filter((name) => name in data).map((name) => [name, data[name]]));
     if (Object.keys(named).length === 0) return;
@@ -319,7 +330,7 @@ function findCharts() {
   }
 }
 
-for (const kind of ["metric", "gpu"]) {
+for (const kind of ["metric", "progress", "gpu"]) {
   document.addEventListener(kind, (event) => {
     const message = JSON.parse(event.detail.data);
     for (const chart of charts.values()) if (chart.job === String(message.job_id)) chart.on(kind, message);

@@ -21,7 +21,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.status import JobStatus
 from app.core.metrics.models import MemoryReading
-from app.core.metrics.store import put_metrics
+from app.core.metrics.store import drop_metrics_after, put_metrics
 from app.core.models.models import BaseModel
 from app.core.settings import Settings
 from app.main import create_app
@@ -150,6 +150,13 @@ class Feed:
                 session, EventKind.PROGRESS, {"max_steps": 10, "eta_seconds": 60.0}, job_id=self.job_id, step=step
             )
             self._read_memory(session)
+
+    def go_on_from(self, step: int) -> None:
+        """The run was interrupted and begins again at a step."""
+        with self._database.write() as session:
+            drop_metrics_after(session, self.job_id, step)
+            data = {"max_steps": 10, "eta_seconds": 60.0}
+            log.append(session, EventKind.PROGRESS, data, job_id=self.job_id, step=step)
 
     def log(self, *lines: str) -> None:
         with self._database.write() as session:
