@@ -34,7 +34,15 @@ class ShownAutopsy:
     processes: Sequence[Mapping[str, Any]]
     device: str | None
     chart: dict[str, Any] | None
+    predicted_bytes: int | None
+    capacity_bytes: int | None
     seconds: int = round(SHOWN_SECONDS)
+
+    @property
+    def plan_was_too_low(self) -> bool:
+        """Whether the plan had the job fit."""
+        predicted, capacity = self.predicted_bytes, self.capacity_bytes
+        return predicted is not None and capacity is not None and predicted <= capacity
 
 
 @router.post("/jobs/{job_id}/changes")
@@ -64,6 +72,8 @@ def show_autopsy(session: Session, job: Job) -> ShownAutopsy | None:
         processes=device.get("processes") or [],
         device=device.get("name"),
         chart=memory_columns(autopsy.readings) if autopsy.readings else None,
+        predicted_bytes=autopsy.predicted_bytes,
+        capacity_bytes=autopsy.capacity_bytes,
     )
 
 
@@ -78,7 +88,7 @@ def _planned(predicted: int | None, capacity: int | None) -> Iterator[Fact]:
     if predicted is not None:
         yield Fact("predicted peak", format_bytes(predicted), "by the plan, for this spec")
     if capacity is not None:
-        yield Fact("could be had", format_bytes(capacity), "held by the job, and free")
+        yield Fact("available", format_bytes(capacity), "held by the job, and free")
 
 
 def _batch(batch: Mapping[str, Any] | None, job: Job, *, training: bool) -> Iterator[Fact]:
@@ -90,7 +100,9 @@ def _batch(batch: Mapping[str, Any] | None, job: Job, *, training: bool) -> Iter
     steps = job.spec.get("gradient_accumulation_steps", 1)
     which = f"{batch['micro_batch']:,} of {steps:,} of its step" if training and steps > 1 else ""
     yield Fact("batch", size, ", ".join(filter(None, (which, f"{padding:,} places of padding" if padding else ""))))
-    rows = ", ".join(f"row {number:,} ({length:,})" for number, length in batch["longest"] if number is not None)
+    rows = ", ".join(
+        f"row\u00a0{number:,}\u00a0({length:,})" for number, length in batch["longest"] if number is not None
+    )
     if rows:
         more = ", …" if batch["sequences"] > len(batch["longest"]) else ""
         yield Fact("its longest rows", rows + more, "by tokens")
@@ -111,4 +123,4 @@ def _allocator(allocator: Mapping[str, Any] | None) -> Iterator[Fact]:
         if allocator.get(name) is not None:
             yield Fact(label, format_bytes(allocator[name]), note)
     held = [f"{label} {format_bytes(allocator['held'][name])}" for name, label in _HELD.items()]
-    yield Fact("held then", ", ".join(held), "as far as Python holds it")
+    yield Fact("tensors held", ", ".join(held), "as far as Python knows them")

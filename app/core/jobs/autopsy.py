@@ -12,17 +12,18 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.core.errors import Conflict, InvalidInput, NotFound
-from app.core.jobs.changes import Change, Peak, Rows, Setting, rank_changes
+from app.core.jobs.changes import Change, Rows, Setting
 from app.core.jobs.models import Job
 from app.core.jobs.queries import find_capabilities
+from app.core.jobs.ranking import Peak, rank_changes
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
 from app.core.metrics.models import MemoryReading
 from app.core.models.models import BaseModel
 from app.core.planning.architecture import Architecture, read_architecture
-from app.core.planning.memory import Batch, LoraStep, Loss, peak_of_lora
-from app.core.planning.trainable import count_trainable, targeted
+from app.core.planning.peak import Setting as PlanSetting
+from app.core.planning.peak import peak_of
 
 SHOWN_SECONDS = 60.0
 
@@ -70,7 +71,7 @@ def find_autopsy(session: Session, job: Job) -> Autopsy | None:
         return Autopsy(facts, [], readings)
     capacity = _capacity(facts["allocator"])
     setting = Setting(on_cuda, capabilities, _rows(facts["batch"]), capacity)
-    peak = _predict(session.get(BaseModel, job.base_model_id), setting)
+    peak = _predict(session.get(BaseModel, job.base_model_id), spec, setting)
     return Autopsy(facts, rank_changes(spec, setting, peak), readings, peak(spec), capacity)
 
 
@@ -106,30 +107,22 @@ def _rows(batch: Mapping[str, Any] | None) -> Rows:
     return Rows(batch["rows_in_all"], batch["longest_row"], longer)
 
 
-def _predict(model: BaseModel | None, setting: Setting) -> Peak:
-    """The planned peak of a spec on this model, in bytes; None where its config is not known."""
-    architecture = _find_architecture(model)
+def _predict(model: BaseModel | None, spec: TrainingSpec, setting: Setting) -> Peak:
+    """The planned peak of a spec on this model, in bytes; None where its config is not known or the plan covers none.
 
-    def peak(spec: TrainingSpec) -> int | None:
-        if architecture is None or spec.method == "full":
+    The type that is computed in is the one that the failed `spec` had.
+    """
+    architecture = _find_architecture(model)
+    in_bf16 = bool((setting.capabilities or {}).get("bf16")) if spec.bf16 == "auto" else spec.bf16
+    planned = PlanSetting(setting.on_cuda, 2 if in_bf16 else 4, setting.rows.longest)
+
+    def peak(changed: TrainingSpec) -> int | None:
+        if architecture is None:
             return None
-        length = min(spec.max_length, setting.rows.longest or spec.max_length)
-        tokens = spec.per_device_train_batch_size * length
-        checkpointing = setting.on_cuda if spec.gradient_checkpointing == "auto" else spec.gradient_checkpointing
-        step = LoraStep(
-            targeted(architecture, spec),
-            spec.r,
-            count_trainable(architecture, spec).total,
-            parameter_bytes=4,
-            optimizer_bytes=2 if "8bit" in spec.optim else 8,
-            dropout=spec.lora_dropout > 0,
-            checkpointing=bool(checkpointing),
-            quantised=spec.method == "qlora",
-            loss=Loss.CHUNKED,
-        )
-        return peak_of_lora(
-            architecture, Batch(spec.per_device_train_batch_size, length, tokens, False), step
-        ).allocated
+        try:
+            return peak_of(architecture, changed, planned).allocated
+        except InvalidInput:  # what is not covered
+            return None
 
     return peak
 

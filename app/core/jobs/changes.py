@@ -1,20 +1,17 @@
-"""Changes to a spec that take less memory, ranked by how little they change what is learned."""
+"""Changes to a spec that may take less memory, in the order of what they change of what is learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.errors import InvalidInput
-from app.core.jobs.capabilities import capability_faults, effective_optim
-from app.core.jobs.spec import TrainingSpec, own_defaults, parse_spec
+from app.core.jobs.capabilities import effective_optim
+from app.core.jobs.spec import TrainingSpec, own_defaults
 
 _SHORTEST = 64  # tokens; rows cut below that hold no conversation
 _FEW = 0.01  # share of rows that may be cut before the cut counts for more than quantised weights
 _LOWEST_RANK = 8
-
-Peak = Callable[[TrainingSpec], int | None]  # predicted bytes; None where they cannot be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Change:
     effect: str
     values: Mapping[str, Any]
     peak_bytes: int | None = None
-    fits: bool | None = None  # None where the peak or the memory is not known
+    fits: bool | None = None  # None where the peak or the memory is not known, or it would be tight
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,44 +49,11 @@ class Setting:
     capacity_bytes: int | None  # what a job may take
 
 
-def rank_changes(spec: TrainingSpec, setting: Setting, peak: Peak) -> list[Change]:
-    """Those that can run and are predicted to take less: those that fit first, each kind in the order of its effect."""
-    now = peak(spec)
-    found = [change for each in _candidates(spec, setting) if (change := _weigh(each, spec, setting, peak, now))]
-    return sorted(found, key=lambda change: change.fits is False)
-
-
-def _weigh(change: Change, spec: TrainingSpec, setting: Setting, peak: Peak, now: int | None) -> Change | None:
-    """The change with its peak; None where it cannot run, or takes no less."""
-    try:
-        changed = parse_spec({**spec.model_dump(mode="json"), **change.values})
-    except InvalidInput:  # a combination that there is not
-        return None
-    if capability_faults(changed, setting.capabilities):
-        return None
-    then = peak(changed)
-    if now is not None and then is not None and then >= now:
-        return None
-    return Change(change.key, change.title, change.effect, change.values, then, _fits(then, now, setting))
-
-
-def _fits(then: int | None, now: int | None, setting: Setting) -> bool | None:
-    """Where even what failed was predicted to fit, a prediction below it promises nothing."""
-    capacity = setting.capacity_bytes
-    if then is None or now is None or capacity is None:
-        return None
-    if then > capacity:
-        return False
-    return True if now > capacity else None
-
-
-def _candidates(spec: TrainingSpec, setting: Setting) -> Iterator[Change]:
-    checkpointing = _checkpointing(spec, setting)
-    batches = list(_batches(spec))
+def list_changes(spec: TrainingSpec, setting: Setting) -> Iterator[Change]:
+    """Each that makes sense for the spec, not yet weighed, the one with the least effect first."""
     few, many = _shorter_rows(spec, setting.rows)
-    yield from checkpointing
-    yield from batches
-    yield from (_both(first, batches[-1]) for first in checkpointing if batches)
+    yield from _checkpointing(spec, setting)
+    yield from _batches(spec)
     yield from _optimizer(spec, setting)
     yield from few
     yield from _smaller_weights(spec)
@@ -97,11 +61,11 @@ def _candidates(spec: TrainingSpec, setting: Setting) -> Iterator[Change]:
     yield from many
 
 
-def _checkpointing(spec: TrainingSpec, setting: Setting) -> list[Change]:
+def _checkpointing(spec: TrainingSpec, setting: Setting) -> Iterator[Change]:
     on = setting.on_cuda if spec.gradient_checkpointing == "auto" else spec.gradient_checkpointing
     effect = "The result stays the same; a step takes about a third longer."
-    change = Change("checkpointing", "Gradient checkpointing", effect, {"gradient_checkpointing": True})
-    return [] if on else [change]
+    if not on:
+        yield Change("checkpointing", "Gradient checkpointing", effect, {"gradient_checkpointing": True})
 
 
 def _batches(spec: TrainingSpec) -> Iterator[Change]:
@@ -116,12 +80,6 @@ def _batches(spec: TrainingSpec) -> Iterator[Change]:
 
 def _effective(spec: TrainingSpec) -> int:
     return spec.per_device_train_batch_size * spec.gradient_accumulation_steps
-
-
-def _both(first: Change, second: Change) -> Change:
-    title = f"{first.title}, {second.title[0].lower()}{second.title[1:]}"
-    effect = "The effective batch and the result stay the same; it is slower still."
-    return Change(f"{first.key}-{second.key}", title, effect, {**first.values, **second.values})
 
 
 def _optimizer(spec: TrainingSpec, setting: Setting) -> Iterator[Change]:

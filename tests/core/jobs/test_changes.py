@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.core.jobs.changes import Change, Rows, Setting, rank_changes
+from app.core.jobs.changes import Change, Rows, Setting
+from app.core.jobs.ranking import rank_changes
 from app.core.jobs.spec import TrainingSpec, parse_spec
 
 GIB = 2**30
@@ -37,23 +38,40 @@ def rank(
 def test_what_keeps_the_result_comes_before_what_changes_it() -> None:
     changes = rank(make_spec(per_device_train_batch_size=4, gradient_accumulation_steps=4, r=32))
     assert [change.key for change in changes] == [
-        "checkpointing", "batch-2", "batch-1", "checkpointing-batch-1", "adamw_8bit", "max_length-256", "qlora",
+        "checkpointing", "batch-2", "batch-1", "checkpointing+batch-1", "adamw_8bit", "max_length-256", "qlora",
         "rank-16", "max_length-128",
     ]  # fmt: skip
+    assert changes[3].title == "Gradient checkpointing, batch 1, accumulation 16"
     assert changes[5].effect == "Cuts 8 of 1,000 rows."
 
 
-def test_what_does_not_fit_by_itself_comes_last_and_says_so() -> None:
+def test_what_fits_comes_first_and_what_does_not_says_so() -> None:
     spec = make_spec(per_device_train_batch_size=4)
-    assert peak_of(spec) > 8 * GIB
-    changes = rank(spec, capacity=8)
-    fits = [change.fits for change in changes]
-    assert fits == sorted(fits, reverse=True)
-    assert {True, False} == set(fits)
-    assert all((change.peak_bytes or 0) <= 8 * GIB for change in changes if change.fits)
-    assert [change.key for change in changes if not change.fits] == [
-        "batch-2", "adamw_8bit", "max_length-256", "qlora", "rank-8",
+    changes = rank(spec, capacity=8.2)
+    assert [(change.key, change.fits) for change in changes] == [
+        ("checkpointing", True), ("batch-1", True), ("max_length-128", True),
+        ("batch-2", False), ("adamw_8bit", False), ("max_length-256", False), ("qlora", False), ("rank-8", False),
     ]  # fmt: skip
+    together, alone = rank(spec, capacity=7.6)[:2]
+    assert (together.key, together.fits) == ("checkpointing+batch-2", True)
+    assert (alone.key, alone.fits) == ("checkpointing", None), "the allocator's fragments may be too much beside it"
+
+
+def test_where_none_fits_alone_the_first_few_that_fit_together_are_offered() -> None:
+    spec = make_spec(per_device_train_batch_size=4, max_length=2048, r=16)
+    first, *singles = rank(spec, capacity=5, rows=Rows())
+    assert (first.key, first.fits) == ("checkpointing+batch-1+adamw_8bit+qlora", True)
+    assert first.title == "Gradient checkpointing, batch 1, accumulation 4, optimizer adamw_8bit, QLoRA"
+    assert "4 bits" in first.effect
+    assert first.values == {
+        "gradient_checkpointing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4,
+        "optim": "adamw_8bit", "method": "qlora",
+    }  # fmt: skip
+    assert rank(spec, capacity=6, rows=Rows())[0].key == "checkpointing+batch-1+qlora", "without what is not needed"
+    assert {change.fits for change in singles} == {False}
+    halved = rank(make_spec(per_device_train_batch_size=4, max_length=2048), capacity=10.5, rows=Rows())[0]
+    assert halved.key == "checkpointing+batch-2", "no more than is needed"
+    assert rank(spec, capacity=1)[0].fits is False
 
 
 def test_where_the_plan_was_too_low_it_promises_nothing() -> None:

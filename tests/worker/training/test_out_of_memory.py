@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,71 +79,82 @@ def test_what_is_held_is_told_apart_and_counted_once() -> None:
     assert count_held_bytes(objects) == {"weights": 400, "gradients": 400, "optimizer": of_state, "other": 100}
 
 
-def queue_job(database: Database, folder: DataFolder, model: Path, rows: Path) -> Job:
-    with database.write() as session:
-        base = BaseModel(name="tiny", status=ModelStatus.READY, path=str(model), created_at=0.0)
-        base.linear_modules, base.architecture = LINEAR_MODULES, "LlamaForCausalLM"
-        session.add(base)
-        add_file(session, folder, rows, "boxes")
-        return submit_training(session, parse_spec(train_payload(model, rows, **SPEC)["spec"]), None)
+class Starved:
+    """A data folder with a queued job, and a worker whose children run `command`."""
+
+    def __init__(self, home: Path, model: Path, command: tuple[str, ...]) -> None:
+        home.mkdir()
+        self.settings = Settings(home=home / "home", cache=home / "cache")
+        folder = DataFolder(self.settings.home).create()
+        self.database = Database(self.settings.effective_database_url)
+        self.database.migrate(folder.backups)
+        rows = write_rows(home / "rows.jsonl")
+        with self.database.write() as session:
+            base = BaseModel(name="tiny", status=ModelStatus.READY, path=str(model), created_at=0.0)
+            base.linear_modules, base.architecture = LINEAR_MODULES, "LlamaForCausalLM"
+            session.add(base)
+            add_file(session, folder, rows, "boxes")
+            submit_training(session, parse_spec(train_payload(model, rows, **SPEC)["spec"]), None)
+        children = Children(keep_spare=False, log=folder.home / "spare.log", command=command)
+        probe = Probe(self.database, folder.home / "probe.log", ("true",))
+        self.worker = Worker(self.settings, self.database, children, Sampler(folder.home), probe)
+
+    def job(self, number: int = 1) -> Job:
+        with self.database.read() as session:
+            return get_job(session, number)
+
+    def end(self) -> None:
+        self.worker.stop()
+        self.worker.run()
+        self.database.engine.dispose()
 
 
-def run_to_its_end(settings: Settings, database: Database, job: Job, command: tuple[str, ...]) -> Job:
-    """The job as a real worker and a real child leave it."""
-    children = Children(keep_spare=False, log=settings.home / "spare.log", command=command)
-    probe = Probe(database, settings.home / "probe.log", ("true",))
-    worker = Worker(settings, database, children, Sampler(settings.home), probe)
-    worker.start()
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    try:
-        while True:
-            worker.run_once()
-            with database.read() as session:
-                found = get_job(session, job.key)
-            if found.status in ENDED:
-                return found
-            assert time.monotonic() < deadline, "the job did not end in time"
+@pytest.fixture(scope="module")
+def starved(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[dict[str, Starved]]:
+    """Two jobs as real workers and real children leave them: one under a limit, one with an error of torch's."""
+    home = tmp_path_factory.mktemp("starved")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parents[3])
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv(VARIABLE, str(LIMIT))
+        found = {"limit": Starved(home / "limit", tiny_model, CHILD_COMMAND)}
+        found["limit"].worker.start()
+        found["limit"].worker.run_once()  # starts its child, and with it the limit
+        patch.delenv(VARIABLE)
+        found["injected"] = Starved(home / "injected", tiny_model, STARVED_CHILD)
+        found["injected"].worker.start()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(each.job().status not in ENDED for each in found.values()):
+            assert time.monotonic() < deadline, "the jobs did not end in time"
+            for each in found.values():
+                each.worker.run_once()
             time.sleep(0.02)
-    finally:
-        worker.stop()
-        worker.run()
+    yield found
+    for each in found.values():
+        each.end()
 
 
 @pytest.mark.parametrize(
-    ("command", "limit", "step", "message"),
+    ("name", "step", "message", "source"),
     [
-        (CHILD_COMMAND, LIMIT, 1, f"Out of memory under the limit of {VARIABLE}"),
-        (STARVED_CHILD, None, 2, MESSAGE),
+        ("limit", 1, f"Out of memory under the limit of {VARIABLE}", "limit"),
+        ("injected", 2, MESSAGE, "process"),
     ],
     ids=["limit", "injected"],
 )
 def test_page_of_a_starved_job_offers_changes_that_queue_it_again(
-    command: tuple[str, ...],
-    limit: int | None,
-    step: int,
-    message: str,
-    settings: Settings,
-    database: Database,
-    folder: DataFolder,
-    tiny_model: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    starved: dict[str, Starved], name: str, step: int, message: str, source: str
 ) -> None:
-    monkeypatch.chdir(Path(__file__).parents[3])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    if limit is not None:
-        monkeypatch.setenv(VARIABLE, str(limit))
-    job = queue_job(database, folder, tiny_model, write_rows(tmp_path / "rows.jsonl"))
-    ended = run_to_its_end(settings, database, job, command)
-    error: dict[str, Any] = ended.error or {}
-    assert (ended.status, error["kind"]) == (JobStatus.FAILED, "out_of_memory")
+    job = starved[name].job()
+    error: dict[str, Any] = job.error or {}
+    assert (job.status, error["kind"]) == (JobStatus.FAILED, "out_of_memory")
     assert error["message"].startswith(message)
     autopsy = error["autopsy"]
     assert (autopsy["memory"], autopsy["phase"], autopsy["step"]) == ("device", "train", step)
-    assert (autopsy["batch"]["sequences"], autopsy["allocator"]["source"]) == (8, "limit" if limit else "process")
+    assert (autopsy["batch"]["sequences"], autopsy["allocator"]["source"]) == (8, source)
     assert autopsy["allocator"]["held"]["weights"] > 0
 
-    app = create_app(settings)
+    app = create_app(starved[name].settings)
     with TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {app.state.token}"}) as client:
         page = client.get(f"/jobs/{job.id}").text
         assert "Out of memory: what to change" in page
@@ -151,6 +162,5 @@ def test_page_of_a_starved_job_offers_changes_that_queue_it_again(
         assert 'id="autopsy-chart"' in page
         again = client.post(f"/jobs/{job.id}/changes", data={"change": "batch-1"}, follow_redirects=False)
         assert again.headers["location"] == f"/jobs/{job.key + 1}"
-    with database.read() as session:
-        spec = get_job(session, job.key + 1).spec
+    spec = starved[name].job(job.key + 1).spec
     assert (spec["per_device_train_batch_size"], spec["gradient_accumulation_steps"]) == (1, 8)
