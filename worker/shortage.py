@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from app.core.errors import HostOutOfMemory, JobError, OutOfMemory
 
 OOM_ADVICE = "What to change, each with the memory that it is predicted to take, stands on the job's page."
 _SENTENCES = 3  # of torch's: that it is out of memory, what it asked for, and what the device had left
+_ORIGIN = re.compile(r"^\[enforce fail at [^]]*\] [^.]*\. ")  # a place in torch's source, and the condition there
 _DEVICE_TEXTS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _HOST_TEXTS = ("DefaultCPUAllocator", "std::bad_alloc")
 _OWN_CGROUP, _CGROUPS, _VMSTAT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"), Path("/proc/vmstat")
@@ -36,7 +38,8 @@ def find_shortage(error: BaseException | None) -> Shortage | None:
 def describe_shortage(shortage: Shortage, error: BaseException) -> JobError:
     """The error by our name, with what the library's first sentences say."""
     kind = OutOfMemory if shortage is Shortage.DEVICE else HostOutOfMemory
-    sentences = [sentence.rstrip(".") for sentence in " ".join(str(error).split()).split(". ")[:_SENTENCES] if sentence]
+    text = _ORIGIN.sub("", " ".join(str(error).split()))
+    sentences = [sentence.rstrip(".") for sentence in text.split(". ")[:_SENTENCES] if sentence]
     return kind(f"{'. '.join(sentences)}." if sentences else None, advice=OOM_ADVICE)
 
 

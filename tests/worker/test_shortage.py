@@ -34,6 +34,10 @@ def test_the_message_keeps_what_says_how_much_was_missing() -> None:
         "GPU 0 has a total capacity of 79.25 GiB of which 1.20 GiB is free.",
     )
     assert describe_shortage(Shortage.HOST, MemoryError()).message == "The host ran out of memory."
+    refused = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+    assert describe_shortage(Shortage.HOST, RuntimeError(f"{refused}allocate 9 bytes.\nError code 12")).message == (
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12."
+    )
 
 
 @pytest.mark.parametrize(
