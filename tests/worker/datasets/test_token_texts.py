@@ -67,3 +67,12 @@ def test_a_tokenizer_of_neither_kind_is_asked_for_each_token_alone() -> None:
     texts = TokenTexts(PreTrainedTokenizerFast(tokenizer_object=words))
     assert [texts.text(0), texts.text(1)] == ["red", "box"]
     assert not texts.spells([0, 1])  # it decodes to words with spaces between them
+
+
+def test_an_added_token_is_spelled_as_it_was_added() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["naïve"])  # each of its letters also stands for a byte
+    texts, ids = TokenTexts(tokenizer), tokenizer("a naïve", add_special_tokens=False)["input_ids"]
+    assert texts.text(ids[-1]) == "naïve"
+    assert texts.join(ids) == "a naïve"
+    assert not texts.special & set(ids)
