@@ -18,7 +18,7 @@ from app.core.datasets.hub import import_again
 from app.core.datasets.models import DatasetStatus
 from app.core.datasets.normalise import UnknownFormat
 from app.core.datasets.preview import preview_raw, preview_rows
-from app.core.datasets.reader import Row
+from app.core.datasets.faults import Row
 from app.core.datasets.store import get_dataset
 from app.core.datasets.uploads import forget
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge

@@ -9,9 +9,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.core.datasets.faults import RowFault
+from app.core.datasets.faults import Row, RowFault
 from app.core.datasets.normalise import ROWS, Checked, normalise_rows
-from app.core.datasets.reader import Row, read_rows
+from app.core.datasets.reader import read_rows
 from app.core.errors import DatasetFormatError, DatasetImportError, InvalidInput
 from worker.base_models.publish import hash_file, link_or_copy_file, publish_folder
 from worker.base_models.stages import Stages

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.core.errors import Fault
+
+Row = dict[str, Any]  # of a data file: its fields
 
 
 class RowFault(Exception):

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from app.core.datasets.columns import Columns, check_columns, named, rename
-from app.core.datasets.faults import RowFault
+from app.core.datasets.faults import Row, RowFault
 from app.core.datasets.formats import FORMATS, Normalised, recognise, to_row
 from app.core.datasets.kinds import RowKind
-from app.core.datasets.reader import Row, read_rows
+from app.core.datasets.reader import read_rows
 from app.core.errors import DatasetFormatError, Fault
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 UNMAPPED = "unmapped"  # in an import's summary: the columns of a file of unknown format
 ROWS = "rows.jsonl"  # in a dataset's folder: the copy that training reads
 MAX_FAULTS = 20  # so many are named; the rest are counted
@@ -77,7 +78,7 @@ def normalise_rows(
     A role may be `tool`, which not every chat template takes. `faults` gathers what is wrong, for whoever looks at it
     meanwhile. Raises: DatasetFormatError with row numbers; InvalidInput on `column` where a mapped column is not there.
     """
-    rows, faults = _Rows(columns or {}), faults or Faults()
+    rows, faults = RowReader(columns or {}), faults or Faults()
     digest, count = hashlib.sha256(), 0
     with target.open("wb") as out:
         for number, row in numbered:
@@ -117,15 +118,15 @@ class _Notice:
 
 
 @dataclass(slots=True)
-class _Rows:
-    """Rows of one file: all have the format of the first that can be read."""
+class RowReader:
+    """Reads rows of one file as training does: all have the format of the first that can be read."""
 
     columns: Columns
     format: str = ""
     notices: dict[str, _Notice] = field(default_factory=dict)
 
     def normalised(self, row: Row | RowFault, number: int | str) -> Normalised:
-        """Raises: RowFault; UnknownFormat or InvalidInput at the first row."""
+        """The row as training reads it. Raises: RowFault; UnknownFormat or InvalidInput at the first row."""
         if isinstance(row, RowFault):
             raise row
         renamed = rename(row, self.columns) if self.columns else row
@@ -178,4 +179,4 @@ class Faults:
 
 
 def _line(row: Normalised) -> bytes:
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(row).encode() + b"\n"

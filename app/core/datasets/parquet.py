@@ -8,12 +8,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.core.errors import DatasetFormatError
+from app.core.datasets.lines import count_characters
+from app.core.datasets.marks import refuse_no_parquet
+from app.core.errors import DatasetFormatError, Fault
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_BATCH_ROWS = 64
+_BATCH_ROWS = 64  # at most
+_ROW_CHARACTERS = 32  # what a row takes beside its values, in whatever it is written as
+_BATCH_CHARACTERS = 4 * 1024 * 1024  # a batch that holds more is followed by a smaller one
+_FREE_CHARACTERS = 64 * 1024 * 1024  # so much may come out of any file,
+_MAX_RATIO = 200  # and so much out of each of its bytes
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "512MB",  # a row group's columns are decoded one at a time and must fit
     "temp_directory": "",  # nothing is written
@@ -34,14 +40,16 @@ def read_parquet(
     """
     import duckdb
 
-    _refuse_others(path)
+    refuse_no_parquet(path)
     number = skip
     try:
         with closing(duckdb.connect(":memory:", config=_CONFIG)) as connection:
-            on_open(_count(connection, path), lambda: number)
+            rows = _count(connection, path)
+            limit = _limit(path.stat().st_size, rows)
+            on_open(rows, lambda: number)
             connection.execute(_QUERY, [str(path), skip])
             names = [column[0] for column in connection.description or ()]
-            while batch := _fetch(connection):
+            for batch in _batches(connection, limit):
                 for values in batch:
                     number += 1
                     yield number, dict(zip(names, values, strict=True))
@@ -66,8 +74,34 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _fetch(connection: DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    return connection.fetchmany(_BATCH_ROWS)
+def _limit(file_bytes: int, rows: int) -> int:
+    """How many characters may come out of the file. Raises: DatasetFormatError where its rows alone take more."""
+    limit = _FREE_CHARACTERS + _MAX_RATIO * file_bytes
+    if rows * _ROW_CHARACTERS > limit:
+        raise _bomb(f"Its {rows:,} rows are more than a file of {file_bytes:,} bytes may hold.")
+    return limit
+
+
+def _bomb(message: str) -> DatasetFormatError:
+    return DatasetFormatError([Fault("file", message, "Write the file without compression.")])
+
+
+def _batches(connection: DuckDBPyConnection, limit: int) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows, few at a time where they are large. Raises: DatasetFormatError where they hold more than the limit."""
+    size, number, total = 1, 0, 0
+    while batch := _fetch(connection, size):
+        held = sum(_ROW_CHARACTERS + count_characters(row) for row in batch)
+        number, total = number + len(batch), total + held
+        if total > limit:
+            raise _bomb(
+                f"Its rows up to {number:,} hold more than the {limit:,} characters that a file of its size may."
+            )
+        yield batch
+        size = min(2 * size, _BATCH_ROWS) if held <= _BATCH_CHARACTERS else max(size // 2, 1)
+
+
+def _fetch(connection: DuckDBPyConnection, rows: int) -> list[tuple[Any, ...]]:
+    return connection.fetchmany(rows)
 
 
 def _text_or_size(value: bytes) -> str | dict[str, int]:
@@ -80,12 +114,3 @@ def _text_or_size(value: bytes) -> str | dict[str, int]:
 def _count(connection: DuckDBPyConnection, path: Path) -> int:
     row = connection.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [str(path)]).fetchone()
     return int(row[0]) if row and row[0] is not None else 0
-
-
-def _refuse_others(path: Path) -> None:
-    with path.open("rb") as file:
-        mark = file.read(4)
-    if mark == b"PARE":
-        raise DatasetFormatError("The Parquet file is encrypted.", field="file")
-    if mark and mark != b"PAR1":
-        raise DatasetFormatError("The file is not Parquet: it does not begin with PAR1.", field="file")

@@ -7,10 +7,10 @@ from collections.abc import Generator
 from contextlib import closing
 from itertools import islice
 
-from app.core.datasets.faults import RowFault
+from app.core.datasets.faults import Row, RowFault
 from app.core.datasets.formats import Normalised
 from app.core.datasets.models import Dataset
-from app.core.datasets.reader import Row, read_rows
+from app.core.datasets.reader import read_rows
 from app.core.datasets.store import rows_path
 from app.core.paths import DataFolder
 

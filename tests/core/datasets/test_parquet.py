@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.core.datasets import parquet, reader
+from app.core.datasets import lines, parquet
 from app.core.datasets.faults import RowFault
 from app.core.datasets.normalise import normalise
 from app.core.datasets.reader import MAX_DEPTH, read_rows
@@ -102,7 +102,7 @@ def test_what_is_nested_too_deeply_is_refused_by_its_number(path: Path) -> None:
 
 
 def test_what_is_too_long_is_refused_by_its_number(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 1000)
     write_parquet(path, [{"x": [{"y": "a" * 500}, {"y": "b" * length}]} for length in (500, 501)])
     assert [row for _, row in _read(path)][1:] == ["is longer than 1,000 characters"]
 
@@ -126,8 +126,8 @@ def test_no_more_than_a_batch_of_rows_is_held(path: Path, monkeypatch: pytest.Mo
     fetched: list[int] = []
     fetch = parquet._fetch
 
-    def counted(connection: Any) -> list[tuple[Any, ...]]:
-        batch = fetch(connection)
+    def counted(connection: Any, size: int) -> list[tuple[Any, ...]]:
+        batch = fetch(connection, size)
         fetched.append(len(batch))
         return batch
 
@@ -136,7 +136,41 @@ def test_no_more_than_a_batch_of_rows_is_held(path: Path, monkeypatch: pytest.Mo
     for number, _ in islice(rows, 200):
         assert sum(fetched) - number < parquet._BATCH_ROWS
     rows.close()
-    assert fetched == [parquet._BATCH_ROWS] * 4, "the rest is not read"
+    assert fetched == [1, 2, 4, 8, 16, 32, 64, 64, 64], "the rest is not read"
+
+
+def test_of_large_rows_few_are_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_BATCH_CHARACTERS", 1200)
+    monkeypatch.setattr(parquet, "_ROW_CHARACTERS", 1)
+    write_parquet(path, [{"text": "T" * (600 if n > 200 else 1)} for n in range(400)])
+    fetched: list[int] = []
+    fetch = parquet._fetch
+    monkeypatch.setattr(parquet, "_fetch", lambda *given: fetched.append(given[1]) or fetch(*given))
+    assert len(list(read_rows(path))) == 400
+    assert max(fetched) == 64
+    assert set(fetched[-10:-1]) == {1, 2}, "two rows are too many; the last fetch finds none"
+
+
+def test_a_decompression_bomb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_FREE_CHARACTERS", 10_000)
+    query = f"COPY (SELECT 'a' AS text, repeat('b', 1000) AS more FROM range(1000)) TO '{path}' (FORMAT parquet)"
+    run_sql(query)
+    with pytest.raises(
+        DatasetFormatError, match=r"Its rows up to (\d+) hold more than the [\d,]+ characters"
+    ) as caught:
+        list(read_rows(path))
+    limit = 10_000 + parquet._MAX_RATIO * path.stat().st_size
+    assert int(caught.value.message.split("up to ")[1].split()[0]) < limit / 1000 + 64
+    run_sql(query.replace("range(1000)", "range(10)"))
+    assert len(list(read_rows(path))) == 10
+
+
+def test_more_rows_than_a_file_can_hold_are_refused_unread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_FREE_CHARACTERS", 10_000)
+    monkeypatch.setattr(parquet, "_fetch", lambda *_: pytest.fail("it was read"))
+    run_sql(f"COPY (SELECT 'a' AS text FROM range(100000)) TO '{path}' (FORMAT parquet)")
+    with pytest.raises(DatasetFormatError, match=r"Its 100,000 rows are more than a file of \d+ bytes may hold"):
+        list(read_rows(path))
 
 
 def test_a_row_group_that_takes_too_much_memory_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

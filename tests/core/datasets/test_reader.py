@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.core.datasets import reader
+from app.core.datasets import lines, reader
 from app.core.datasets.faults import RowFault
 from app.core.datasets.reader import read_rows
 from app.core.errors import DatasetFormatError
@@ -158,9 +161,74 @@ def test_broken_csv_says_which_row(read: Read) -> None:
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
 def test_what_is_not_text_is_refused(read: Read, suffix: str) -> None:
-    for content in (b"PK\x03\x04\0\0", "text".encode("utf-16"), bytes(range(256))):
+    for content in (b"\x89PNG\r\n\0", bytes(range(256)), b"\0\1"):
         with pytest.raises(DatasetFormatError, match="is not text"):
             read(content, suffix)
+
+
+GREETING = '{"text": "Grüße an alle"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "advice"),
+    [
+        (gzip.compress(b"x" * 10**6), "The file is compressed (gzip).", "Unpack it"),
+        (b"\x28\xb5\x2f\xfd" + b"x", "The file is compressed (Zstandard).", "Unpack it"),
+        (bz2.compress(b"x"), "The file is compressed (bzip2).", "Unpack it"),
+        (lzma.compress(b"x"), "The file is compressed (xz).", "Unpack it"),
+        (b"PK\x03\x04\0\0", "The file is a ZIP archive or an Excel workbook.", "export the sheet as CSV"),
+        (b"PAR1\x15\0", "The file is Parquet.", "Let its name end in .parquet."),
+        (GREETING.encode("utf-16"), "The file is UTF-16 text, not UTF-8.", "iconv -f UTF-16 -t UTF-8"),
+        (GREETING.encode("utf-32"), "The file is UTF-32 text, not UTF-8.", "iconv -f UTF-32 -t UTF-8"),
+        (GREETING.encode("utf-16-le"), "The file is UTF-16LE text, not UTF-8.", "iconv -f UTF-16LE -t UTF-8"),
+        (GREETING.encode("utf-16-be"), "The file is UTF-16BE text, not UTF-8.", "iconv -f UTF-16BE -t UTF-8"),
+        (GREETING.encode("latin-1"), "The file is not UTF-8 text (line 1).", "iconv -f LATIN1 -t UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv"])
+def test_what_is_something_else_is_named_with_what_to_do(
+    read: Read, suffix: str, content: bytes, message: str, advice: str
+) -> None:
+    with pytest.raises(DatasetFormatError) as caught:
+        read(content, suffix)
+    (fault,) = caught.value.faults
+    assert (fault.field, fault.message) == ("file", message)
+    assert advice in str(fault.advice)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("prompt;completion\nQ;A\n", "The header's columns are separated by semicolons: 'prompt;completion'."),
+        ("prompt\tcompletion\nQ\tA\n", "The header's columns are separated by tabs: 'prompt\\tcompletion'."),
+        ("prompt,prompt\nQ,A\n", "The header names the column 'prompt' more than once."),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_said(read: Read, content: str, message: str) -> None:
+    with pytest.raises(DatasetFormatError) as caught:
+        read(content, ".csv")
+    assert caught.value.faults[0].message == message
+    assert caught.value.faults[0].advice
+
+
+def test_a_header_that_is_repeated_below_is_no_row(read: Read) -> None:
+    """As where files were put behind each other."""
+    rows = read("a,b\n1,2\na,b\n3,4\n", ".csv")
+    assert rows == [(1, {"a": "1", "b": "2"}), (2, "is the header once more (line 3); remove that line"),
+                    (3, {"a": "3", "b": "4"})]  # fmt: skip
+
+
+def test_a_row_that_takes_too_much_memory_has_its_number(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Decoder(json.JSONDecoder):
+        def decode(self, line: str) -> object:  # type: ignore[override]
+            if "huge" in line:
+                raise MemoryError
+            return super().decode(line)
+
+    monkeypatch.setattr(reader, "_DECODER", Decoder())
+    assert read(f'{LINE}\n{{"huge": []}}\n{LINE}\n')[1] == (
+        2, "holds more than fits into the memory that may be taken (line 2)"
+    )  # fmt: skip
 
 
 def test_a_late_nul_in_a_csv_row_has_its_number(read: Read) -> None:
@@ -184,7 +252,7 @@ def test_a_file_that_ends_within_a_character_has_its_line(read: Read) -> None:
 def test_a_line_that_is_too_long_is_refused_before_it_is_read(
     read: Read, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "MAX_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 1000)
     with pytest.raises(DatasetFormatError, match="Line 2 is longer than 1,000 characters"):
         read("a\n" + "x" * 5000 + "\na\n", suffix)
 

@@ -110,7 +110,7 @@ def test_preview_shows_rows_as_they_came_and_as_training_reads_them(
         ("", "The dataset is empty: it holds no rows."),
         ("\n\n", "The dataset is empty: it holds no rows."),
         (b"\0\1", "The file is not text"),
-        (b"\xff\xfe", "The file is not UTF-8 text (line 1)"),
+        (b"\xff\xfa", "The file is not UTF-8 text (line 1)"),
         ('{"instruction": "Q", "output": "A", "x": NaN}', "row 1: is not valid JSON: NaN"),
         ('{"question": "Q"}', "The rows' format is not known: the first row has the fields 'question'."),
         ("{}", "The rows' format is not known: the first row has the fields none."),
