@@ -84,7 +84,7 @@ def run_preview(context: JobContext) -> dict[str, Any]:
     guard_template(tokenizer, model["name"])
     context.spool.phase("tokenize")
     reader, found, searched_to = Reader(context, tokenizer, asked), None, None
-    rows = reader.examine(asked.first, min(SEARCHED_ROWS, asked.total))
+    rows = reader.examine(asked.first, min(SEARCHED_ROWS if asked.find else asked.rows, asked.total))
     if asked.find:
         found, searched_to = _search(rows)
         rows = chain([found], rows) if found else iter(())
