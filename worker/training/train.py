@@ -24,13 +24,7 @@ from worker.training.device_limit import device_limit
 from worker.training.dropout import quicken_dropout
 from worker.training.duties import Duties
 from worker.training.full import ModelOutput, load_whole_model
-from worker.training.model import (
-    Hardware,
-    choose_hardware,
-    count_parameters,
-    load_base_model,
-    set_threads,
-)
+from worker.training.model import Hardware, choose_hardware, load_base_model, set_threads
 from worker.training.outputs import AdapterOutput
 from worker.training.packing import Packs, arrange_rows
 from worker.training.pairs import Pairs
@@ -43,6 +37,7 @@ from worker.training.rerun import check_rerun
 from worker.training.resume import SavedState, StateStore, describe_origin
 from worker.training.rows import EncodedRows, Examples, load_rows
 from worker.training.samples import Prompt, choose_prompts, write_samples
+from worker.training.summary import summarise
 from worker.training.tokenizer import load_tokenizer
 from worker.training.trainer import AnswerTrainer, Values, choose_optim, make_arguments
 
@@ -140,7 +135,7 @@ def _train(
     extra |= attempts | probe.summary()
     if isinstance(examples, Packs):
         extra |= examples.summary()
-    return _summary(callback, model, rows, hardware, extra)
+    return summarise(callback, model, rows, hardware, extra)
 
 
 def _go_on(
@@ -195,32 +190,3 @@ def _batches(context: JobContext, rows: Examples, trainer: AnswerTrainer) -> Ite
 
 def _prompts(context: JobContext, rows: EncodedRows, tokenizer: Any, spec: TrainingSpec) -> list[Prompt]:
     return choose_prompts(Path(context.payload["dataset"]["path"]), rows.held_out, tokenizer, spec.task)
-
-
-def _summary(
-    callback: SpoolCallback, model: Any, rows: EncodedRows, hardware: Hardware, extra: dict[str, Any]
-) -> dict[str, Any]:
-    totals, counts = callback.totals, rows.counts
-    trainable, everything = count_parameters(model)
-    return {
-        "train_loss": totals.train_loss,
-        "eval_loss": callback.best.loss if extra["saved_step"] < extra["steps"] else totals.eval_loss,
-        "tokens": totals.tokens,
-        "train_seconds": round(totals.train_seconds, 3),
-        "tokens_per_second": round(totals.tokens / max(totals.train_seconds, 1e-9), 2),
-        "trainable_parameters": trainable,
-        "all_parameters": everything,
-        "trained_tokens_per_epoch": rows.train.trained_tokens,
-        "row_unit": "pair" if isinstance(rows.train, Pairs) else "sequence",
-        "rows_train": len(rows.train),
-        "rows_eval": len(rows.evaluation),
-        **({"eval_rows_left_to_train": rows.left_to_train} if rows.left_to_train else {}),
-        "rows_dropped": counts.dropped.count,
-        "rows_truncated": counts.truncated.count,
-        "rows_split": counts.split.count,
-        "first_rows": {"dropped": counts.dropped.first, "truncated": counts.truncated.first},
-        "device": str(hardware.device),
-        "dtype": hardware.dtype_name,
-        **totals.beside,
-        **extra,
-    }

@@ -1,7 +1,7 @@
 """What LoRA's fields name and the base model does not have, as far as its files tell before it is loaded.
 
 What stands there and cannot be told here (an expression, a module under another name than in the files, weights held
-quantised) is found when the job starts, by `worker.training.adapters.lora_faults`.
+quantised) is found when the job starts, by `worker.training.lora_faults`.
 """
 
 from __future__ import annotations
