@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from app.api import artifacts, datasets, jobs, models, previews, system
+from app.api import artifacts, checks, datasets, jobs, models, plan, previews, system
 from app.api.auth import require_token
 
 router = APIRouter(prefix="/api/v1")
 router.include_router(system.public)
-for part in (system.router, jobs.router, datasets.router, previews.router, models.router, artifacts.router):
-    router.include_router(part, dependencies=[Depends(require_token)])
+_PARTS = (system, jobs, checks, datasets, previews, models, artifacts, plan)
+for part in _PARTS:
+    router.include_router(part.router, dependencies=[Depends(require_token)])

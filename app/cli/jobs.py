@@ -26,13 +26,17 @@ _POLL_SECONDS = 0.5
 @app.command("submit")
 def submit(spec: Path, name: Annotated[str | None, typer.Option()] = None, *, json: AsJson = False) -> None:
     """Queue a training job from a YAML file."""
-    if not spec.is_file():
-        raise InvalidInput(f"{spec} is not a file.", field="spec")
+    show_job(Client().post("/jobs", {"yaml": read_spec_file(spec), "name": name}), json)
+
+
+def read_spec_file(path: Path) -> str:
+    """A job YAML's text. Raises: InvalidInput."""
+    if not path.is_file():
+        raise InvalidInput(f"{path} is not a file.", field="spec")
     try:
-        text = spec.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{spec} is not UTF-8 text.", field="spec") from None
-    show_job(Client().post("/jobs", {"yaml": text, "name": name}), json)
+        raise InvalidInput(f"{path} is not UTF-8 text.", field="spec") from None
 
 
 @app.command("list")

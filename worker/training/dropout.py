@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ class BitDropout(torch.nn.Dropout):
         dropped = round(self.p * _STEPS)
         if not self.training or not 0 < dropped < _STEPS or input.device.type != "cpu" or self.inplace:
             return super().forward(input)
-        scaled: torch.Tensor = _Masked.apply(input, _keep_mask(input.shape, dropped), _STEPS / (_STEPS - dropped))
-        return scaled
+        apply: Callable[..., torch.Tensor] = _Masked.apply
+        return apply(input, _keep_mask(input.shape, dropped), _STEPS / (_STEPS - dropped))
 
 
 def _keep_mask(shape: torch.Size, dropped: int) -> torch.Tensor:

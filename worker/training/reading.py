@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.core.datasets.split import held_out_of
 from app.core.errors import DatasetFormatError, Fault
 
 Messages = list[dict[str, str]]
@@ -84,11 +85,5 @@ def split_rows(count: int, eval_fraction: float, seed: int, at_most: int | None 
 
     At least one row is held out where a share is asked for, no more than `at_most`, and at least one is trained on.
     """
-    wanted = min(share_of(count, eval_fraction), count if at_most is None else at_most)
-    held_out = set(random.Random(seed).sample(range(count), wanted))
+    held_out = set(random.Random(seed).sample(range(count), held_out_of(count, eval_fraction, at_most)))
     return [i for i in range(count) if i not in held_out], sorted(held_out)
-
-
-def share_of(count: int, eval_fraction: float) -> int:
-    """How many of so many rows the fraction alone holds out."""
-    return min(max(round(count * eval_fraction), 1), count - 1) if eval_fraction > 0 and count > 1 else 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.core.datasets.split import share_of
 from app.core.errors import DatasetFormatError, Fault
 from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext
@@ -16,7 +17,7 @@ from worker.training.data import TemplateMismatch
 from worker.training.encoded import Sequences, TokenWriter
 from worker.training.encoding import TAKE, Encoding, encode
 from worker.training.pairs import Pairs
-from worker.training.reading import check_unchanged, read_as, row_error, share_of, split_rows
+from worker.training.reading import check_unchanged, read_as, row_error, split_rows
 from worker.training.token_cache import Counts, find_or_encode, what_decides
 
 logger = logging.getLogger(__name__)

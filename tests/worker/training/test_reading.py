@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app.core.datasets.split import share_of
 from app.core.errors import DatasetFormatError
 from tests.worker.tiny import ROWS, write_rows
-from worker.training.reading import messages_of, read_as, read_rows, share_of, split_rows
+from worker.training.reading import messages_of, read_as, read_rows, split_rows
 
 pytestmark = pytest.mark.model
 

@@ -1,0 +1,123 @@
+"""What this box knows for a plan: its GPU and disk as they are now, and what its finished jobs have shown."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.core.datasets.models import Dataset
+from app.core.datasets.store import find_dataset
+from app.core.errors import Conflict, InvalidInput
+from app.core.jobs.models import Job
+from app.core.jobs.queries import find_capabilities, latest_reading
+from app.core.jobs.spec import TrainingSpec, parse_spec
+from app.core.jobs.status import JobKind, JobStatus
+from app.core.models.models import BaseModel
+from app.core.models.registry import find_model
+from app.core.planning.architecture import FIELD
+from app.core.planning.calibration import Calibration, Residual, calibrate
+from app.core.planning.config import load_config
+from app.core.planning.plan import Box, Data, Plan, make_plan
+from app.core.planning.schedule import Past, effective_batch
+
+_LOOKED_AT = 200  # newest finished trainings
+_COUNTED = 20  # newest of those that are alike
+
+
+def plan_on_box(
+    session: Session,
+    home: Path,
+    spec: TrainingSpec,
+    *,
+    config: Mapping[str, Any] | None = None,
+    vram_bytes: int | None = None,
+) -> Plan:
+    """The plan of a spec on this box, or against a card of `vram_bytes`; `config` is that of a model not registered.
+
+    Raises: InvalidInput; Conflict for a model that is still being imported.
+    """
+    model = None if config is not None else find_model(session, spec.base_model)
+    dataset = find_dataset(session, spec.dataset)
+    finished = _finished(session)
+    return make_plan(
+        _config_of(model, spec) if config is None else config,
+        spec,
+        find_box(session, home, vram_bytes),
+        Data(dataset.rows if dataset is not None else None),
+        _past(finished, spec, model, dataset),
+        _calibration(finished, spec, session),
+    )
+
+
+def find_box(session: Session, home: Path, vram_bytes: int | None = None) -> Box:
+    """The box as the worker has read it last; a card's size that was named goes before the GPU that is there."""
+    can = find_capabilities(session) or {}
+    vram, source = (vram_bytes, "the card that was named") if vram_bytes else _live_vram(session)
+    known = "bf16" in can
+    return Box(
+        vram_bytes=vram,
+        vram_source=source,
+        cuda=bool(can["cuda"]) if known else None,
+        bf16=bool(can["bf16"]) if known else None,
+        disk_free_bytes=shutil.disk_usage(home).free,
+    )
+
+
+def _live_vram(session: Session) -> tuple[int | None, str | None]:
+    """What a job could have of the first device: all but what processes other than a job's hold now."""
+    reading = latest_reading(session, time.time()) or {}
+    for device in reading.get("devices", []):
+        total, used = device.get("vram_total_bytes"), device.get("vram_used_bytes")
+        if total is None:
+            continue
+        others = max(0, (used or 0) - (device.get("process_vram_bytes") or 0))
+        name = device.get("name") or "the GPU"
+        return total - others, f"{name}, less what other processes hold now" if others else name
+    return None, None
+
+
+def _config_of(model: BaseModel | None, spec: TrainingSpec) -> dict[str, Any]:
+    if model is None:
+        raise InvalidInput(f"{spec.base_model!r:.100} is not registered here; its config.json is needed.", field=FIELD)
+    if model.path is None:
+        raise Conflict(f"{model.name} is still being imported; its config.json is not there yet.", field=FIELD)
+    return load_config(Path(model.path))
+
+
+def _finished(session: Session) -> Sequence[Job]:
+    ended = select(Job).where(Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED)
+    return session.exec(ended.order_by(col(Job.id).desc()).limit(_LOOKED_AT)).all()
+
+
+def _past(finished: Sequence[Job], spec: TrainingSpec, model: BaseModel | None, dataset: Dataset | None) -> Past:
+    """Medians over the newest jobs that are alike: of model and method, and of model and dataset."""
+    if model is None:
+        return Past()
+    of_model = [job for job in finished if job.base_model_id == model.id and job.spec.get("task") == spec.task]
+    same = [job for job in of_model if job.spec.get("method") == spec.method]
+    speeds = [job.summary["tokens_per_second"] for job in same if job.summary.get("tokens_per_second")][:_COUNTED]
+    lengths = [_tokens_per_row(job) for job in of_model if dataset is not None and job.dataset_id == dataset.id]
+    known = [each for each in lengths if each][:_COUNTED]
+    return Past(median(speeds) if speeds else None, median(known) if known else None, len(speeds))
+
+
+def _tokens_per_row(job: Job) -> float | None:
+    """Of a finished job; a packed one counts packs for rows."""
+    tokens, steps = job.summary.get("tokens"), job.summary.get("steps")
+    if not tokens or not steps or job.spec.get("packing"):
+        return None
+    return float(tokens / (steps * effective_batch(parse_spec(job.spec))))
+
+
+def _calibration(finished: Sequence[Job], spec: TrainingSpec, session: Session) -> Calibration | None:
+    """From jobs of this method on the device that is there now."""
+    device = (find_capabilities(session) or {}).get("device_name")
+    found = [job.summary["memory"] for job in finished if "memory" in job.summary and job.spec["method"] == spec.method]
+    of_device = [each for each in found if each.get("device") == device][:_COUNTED]
+    return calibrate([Residual(each["planned"], each["measured"]) for each in of_device])
