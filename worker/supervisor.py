@@ -85,7 +85,8 @@ class Supervisor:
         self._take_in(at_end=True)
         with self._database.write() as session:
             job, attempt = self._close_attempt(session)
-            if (attempt.outcome or {}).get("outcome") == "completed":
+            outcome = attempt.outcome or {}
+            if outcome.get("outcome") == "completed" or outcome.get("summary"):  # a stop that saved has one, too
                 self.job = settle(session, self._folder, job, attempt, self._damage)
             else:
                 attempt.outcome = {"outcome": "interrupted"}  # a planned stop is no loss

@@ -79,6 +79,18 @@ def wait_for_stop(context: JobContext) -> int:
     return 0
 
 
+def save_when_asked(context: JobContext) -> int:
+    """Asked to stop and save it takes its time; that the worker stops meanwhile changes nothing."""
+    context.spool.phase("train")
+    while context.stop_request is None:
+        time.sleep(0.01)
+    context.spool.phase("save")
+    while context.stop_by is None:
+        time.sleep(0.01)
+    context.spool.finished("cancelled", summary={"stopped_by_user": context.stop_request is StopRequest.SAVE})
+    return 0
+
+
 def ignore_signals(context: JobContext) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     context.spool.phase("train")
@@ -102,6 +114,7 @@ SCRIPTS = {
     "die": die,
     "import": really_import,
     "wait": wait_for_stop,
+    "save": save_when_asked,
     "ignore signals": ignore_signals,
     "nonsense": write_nonsense,
 }

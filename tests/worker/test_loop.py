@@ -328,6 +328,20 @@ def test_planned_stops_are_no_losses(scripted: ScriptedWorker, make_job: MakeJob
         assert scripted.job(job).status == JobStatus.QUEUED
 
 
+def test_stop_that_saved_while_the_worker_stopped_has_ended_the_job(
+    scripted: ScriptedWorker, make_job: MakeJob
+) -> None:
+    scripted.follow("save")
+    job = make_job()
+    scripted.run_until(lambda: scripted.job(job).phase == "train")
+    with scripted.database.write() as session:
+        request_cancel(session, scripted.job(job), save=True)
+    scripted.run_until(lambda: scripted.job(job).phase == "save")
+    scripted.take_over().interrupt(timeout_seconds=5)
+    stopped = scripted.job(job)
+    assert (stopped.status, stopped.summary) == (JobStatus.CANCELLED, {"stopped_by_user": True})
+
+
 def test_job_that_ended_while_no_worker_lived_is_not_run_again(scripted: ScriptedWorker, make_job: MakeJob) -> None:
     scripted.follow("complete")
     job = make_job()
