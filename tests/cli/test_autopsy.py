@@ -42,7 +42,7 @@ def test_autopsy_prints_what_happened_and_every_change(
     job = submitted["id"]
     move(job, "starting", "running", "failed", error=make_error())
     autopsy = loradeck("jobs", "autopsy", job, "--json").json
-    assert (autopsy["capacity_bytes"], autopsy["batch"]["longest"][0]) == (12 * GIB, [17, 512])
+    assert (autopsy["capacity_bytes"], autopsy["batch"]["longest"][0]) == (13 * GIB, [17, 512])
     printed = yaml.safe_load(loradeck("jobs", "autopsy", job).out)
     assert printed["batch"] == autopsy["batch"]
     assert [change["key"] for change in printed["changes"]] == [change["key"] for change in autopsy["changes"]]

@@ -49,7 +49,7 @@ def test_page_tells_where_it_happened_with_which_rows_and_who_else_was_there(cli
         "4 sequences, 1,800 tokens",
         "1 of 4 of its step, 248 places of padding",
         "row\u00a017\u00a0(512), row\u00a04\u00a0(500)",
-        "<dt>available</dt><dd>12.0 GiB",
+        "<dt>available</dt><dd>13.0 GiB",
         "<dt>peak allocated</dt><dd>10.0 GiB",
         "weights 8.0 GiB, gradients 256.0 MiB",
         "On NVIDIA GeForce RTX 3060 then",
@@ -134,7 +134,7 @@ def test_api_gives_facts_readings_and_changes_and_queues_one(
     job = fail()
     autopsy = client.get(f"/api/v1/jobs/{job.id}/autopsy").json()
     assert (autopsy["phase"], autopsy["step"], autopsy["batch"]["tokens"]) == ("train", 3, 1800)
-    assert (autopsy["capacity_bytes"], autopsy["readings"]) == (12 * GIB, [])
+    assert (autopsy["capacity_bytes"], autopsy["readings"]) == (13 * GIB, [])
     assert {"key", "title", "effect", "values", "peak_bytes", "fits"} == set(autopsy["changes"][0])
     answer = client.post(f"/api/v1/jobs/{job.id}/changes", json={"change": "batch-2"})
     assert (answer.status_code, answer.json()["spec"]["gradient_accumulation_steps"]) == (201, 8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from app.core.jobs.submit import submit_values
 from app.core.metrics.models import MemoryReading
 from app.core.models.models import BaseModel
 from app.core.planning.architecture import Architecture, read_architecture
+from app.core.planning.config import load_config
+from app.core.planning.overhead import CONTEXT_BYTES, overhead_bytes
 from app.core.planning.peak import Setting as PlanSetting
 from app.core.planning.peak import peak_of
 
@@ -69,7 +70,7 @@ def find_autopsy(session: Session, job: Job) -> Autopsy | None:
         spec = parse_spec(job.spec)
     except InvalidInput:  # queued by a version that took it
         return Autopsy(facts, [], readings)
-    capacity = _capacity(facts["allocator"])
+    capacity = _capacity(facts)
     setting = Setting(on_cuda, capabilities, _rows(facts["batch"]), capacity)
     peak = _predict(session.get(BaseModel, job.base_model_id), spec, setting)
     return Autopsy(facts, rank_changes(spec, setting, peak), readings, peak(spec), capacity)
@@ -91,13 +92,16 @@ def _last_readings(session: Session, job_id: int, end: float) -> list[dict[str, 
     return [{"time": each.time, **each.data} for each in session.exec(readings.order_by(col(MemoryReading.time))).all()]
 
 
-def _capacity(allocator: Mapping[str, Any] | None) -> int | None:
-    """What the job could have had of its device: what it held, and what was free."""
-    source = (allocator or {}).get("source")
-    if allocator is None or source not in ("cuda", "limit"):
+def _capacity(facts: Mapping[str, Any]) -> int | None:
+    """What the job could have had of its device: what it held, CUDA's context too, and what was free."""
+    allocator = facts["allocator"] or {}
+    if allocator.get("source") == "limit":
+        return int(allocator["total_bytes"])
+    if allocator.get("source") != "cuda":
         return None
-    held = allocator["reserved_bytes"] if source == "cuda" else allocator["allocated_bytes"]
-    return int(held + allocator["free_bytes"])
+    as_seen = (facts["device"] or {}).get("process_vram_bytes") or 0  # up to a second before
+    held = max(as_seen, allocator["reserved_bytes"] + CONTEXT_BYTES)
+    return int(min(held + allocator["free_bytes"], allocator["total_bytes"]))
 
 
 def _rows(batch: Mapping[str, Any] | None) -> Rows:
@@ -108,7 +112,7 @@ def _rows(batch: Mapping[str, Any] | None) -> Rows:
 
 
 def _predict(model: BaseModel | None, spec: TrainingSpec, setting: Setting) -> Peak:
-    """The planned peak of a spec on this model, in bytes; None where its config is not known or the plan covers none.
+    """The planned peak of a spec on this model, in bytes, with what CUDA takes beside it; None where there is no plan.
 
     The type that is computed in is the one that the failed `spec` had.
     """
@@ -120,18 +124,18 @@ def _predict(model: BaseModel | None, spec: TrainingSpec, setting: Setting) -> P
         if architecture is None:
             return None
         try:
-            return peak_of(architecture, changed, planned).allocated
+            allocated = peak_of(architecture, changed, planned).allocated
         except InvalidInput:  # what is not covered
             return None
+        return allocated + overhead_bytes(allocated) if setting.on_cuda else allocated
 
     return peak
 
 
 def _find_architecture(model: BaseModel | None) -> Architecture | None:
-    path = Path(model.path) / "config.json" if model is not None and model.path else None
-    if path is None or not path.is_file():
+    if model is None or model.path is None:
         return None
     try:
-        return read_architecture(json.loads(path.read_text(encoding="utf-8")))
-    except (InvalidInput, ValueError):  # of a kind that the plan does not know
+        return read_architecture(load_config(Path(model.path)))
+    except InvalidInput:  # not there yet, or of a kind that the plan does not know
         return None

@@ -12,7 +12,7 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 
 Peak = Callable[[TrainingSpec], int | None]  # predicted bytes; None where they cannot be told
 
-_FRAGMENTED = 1.1  # what PyTorch's allocator reserves for what is allocated, at most, as was seen on GPUs
+_TIGHT = 0.9  # share of the memory from which on a prediction is no promise, as in the plan
 _FREE = {"gradient_checkpointing", "per_device_train_batch_size", "gradient_accumulation_steps"}  # change no result
 
 
@@ -81,7 +81,7 @@ class _Scales:
             return None
         if then > capacity:
             return False
-        return True if then * _FRAGMENTED <= capacity < self._now else None
+        return True if then <= _TIGHT * capacity and capacity < self._now else None
 
 
 def _bundles(changes: Iterable[Change]) -> Iterator[list[Change]]:
