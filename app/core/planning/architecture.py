@@ -24,6 +24,7 @@ class Linear:
     inputs: int
     outputs: int
     bias: bool = False
+    stack: int = 1  # a module of experts: how many matrices of an adapter's rank lie side by side
 
     @property
     def name(self) -> str:
@@ -59,6 +60,14 @@ class Architecture:
     final_norm_parameters: int
     layer_prefix: str = "model.layers"
     norm_biases: int = 0  # of all norms together
+    stacks: tuple[Linear, ...] = ()  # of one layer: what peft targets beside `linears`, but under all-linear alone
+    head_norms: bool = False  # queries and keys are normed head by head
+    experts: int = 0  # of each layer, where its MLP is a mixture of them
+    experts_per_token: int = 0
+    soft_cap: bool = False  # of the logits
+    eager_attention: bool = False  # transformers computes it without a kernel, (length, length) for each head
+    attention_dropout: bool = False
+    window: int | None = None  # tokens that attention looks back over, where it is not all of them
 
     @property
     def parameters(self) -> int:
@@ -121,6 +130,7 @@ def _decoder(
     tied: bool = False,
     head_dim: int | None = None,
     experts: bool = False,
+    capped: bool = False,
 ) -> Architecture:
     """The family of Llama: gated MLP, rotary positions, RMS norms of one weight per feature."""
     sizes = _read_sizes(config, head_dim)
@@ -128,6 +138,7 @@ def _decoder(
     linears = (_fused_linears if fused else _linears)(sizes, bias)
     linears = tuple(linear for linear in linears if not (experts and linear.path.startswith("mlp.")))
     norm_weights = norms * sizes.hidden + 2 * sizes.head_dim * head_norms
+    several = _size(config, "num_local_experts") if experts else 0
     return Architecture(
         str(config["model_type"]),
         sizes.layers,
@@ -139,10 +150,17 @@ def _decoder(
         sizes.vocabulary,
         _positions(config, "max_position_embeddings"),
         linears,
-        norm_weights + (_expert_parameters(sizes) if experts else 0),
+        norm_weights + several * (sizes.hidden + 3 * sizes.hidden * sizes.intermediate),
         sizes.vocabulary * sizes.hidden,
         0 if _flag(config, "tie_word_embeddings", tied) else sizes.vocabulary * sizes.hidden,
         sizes.hidden,
+        stacks=_expert_stacks(sizes, several) if experts else (),
+        head_norms=head_norms,
+        experts=several,
+        experts_per_token=_size(config, "num_experts_per_tok", 2) if experts else 0,
+        soft_cap=capped and config.get("final_logit_softcapping", True) is not None,
+        eager_attention=capped,
+        window=_window(config),
     )
 
 
@@ -168,10 +186,16 @@ def _fused_linears(sizes: _Sizes, _bias: tuple[bool, bool, bool]) -> tuple[Linea
     )
 
 
-def _expert_parameters(sizes: _Sizes) -> int:
-    """Router and experts of one layer. transformers holds the experts as two tensors, which LoRA does not target."""
-    experts = _size(sizes.config, "num_local_experts")
-    return experts * (sizes.hidden + 3 * sizes.hidden * sizes.intermediate)
+def _expert_stacks(sizes: _Sizes, experts: int) -> tuple[Linear, ...]:
+    """The router, and the experts, whose matrices transformers holds as two tensors and peft targets as they are.
+
+    Source: peft.utils.transformers_weight_conversion; the first tensor holds two matrices, and its rank is doubled.
+    """
+    return (
+        Linear("mlp.gate", sizes.hidden, experts),
+        Linear("mlp.experts.gate_up_proj", sizes.hidden, 2 * sizes.intermediate, stack=2 * experts),
+        Linear("mlp.experts.down_proj", sizes.intermediate, sizes.hidden, stack=experts),
+    )
 
 
 def _llama(config: Mapping[str, Any]) -> Architecture:
@@ -200,6 +224,7 @@ def _gpt2(config: Mapping[str, Any]) -> Architecture:
     return Architecture(
         "gpt2", layers, hidden, heads, heads, hidden // heads, inner, vocabulary, positions, linears,
         4 * hidden, embeddings, 0, 2 * hidden, "transformer.h", norm_biases=(2 * layers + 1) * hidden,
+        attention_dropout=config.get("attn_pdrop", 0.1) != 0,
     )  # fmt: skip
 
 
@@ -209,7 +234,7 @@ _FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Architecture]] = {
     "qwen2": lambda config: _decoder(config, query_bias=True),
     "qwen3": _qwen3,
     "gemma": lambda config: _decoder(config, tied=True, head_dim=256),
-    "gemma2": lambda config: _decoder(config, norms=4, tied=True, head_dim=256),
+    "gemma2": lambda config: _decoder(config, norms=4, tied=True, head_dim=256, capped=True),
     "gemma3_text": lambda config: _decoder(config, norms=4, head_norms=True, tied=True, head_dim=256),
     "phi3": lambda config: _decoder(config, fused=True),
     "mixtral": lambda config: _decoder(config, experts=True),
@@ -238,6 +263,18 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
         raise InvalidInput([Fault(FIELD, f"cannot be planned: its config.json says {name} = {value!r:.60}")])
     return value
+
+
+def _window(config: Mapping[str, Any]) -> int | None:
+    """Where the config says none, what transformers takes then: 4,096 in some families."""
+    if not _flag(config, "use_sliding_window", not str(config["model_type"]).startswith("qwen")):
+        return None
+    usual = 4096 if config["model_type"] in ("mistral", "gemma2", "gemma3_text") else None
+    return (
+        _size(config, "sliding_window")
+        if config.get("sliding_window") is not None
+        else (usual if "sliding_window" not in config else None)
+    )
 
 
 def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:

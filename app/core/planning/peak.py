@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from app.core.errors import InvalidInput
 from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import Architecture
-from app.core.planning.memory import Batch, LoraStep, Loss, Peak, peak_of_lora
-from app.core.planning.trainable import count_trainable, targeted
+from app.core.planning.logits import Loss
+from app.core.planning.moments import find_largest
+from app.core.planning.state import optimizer_bytes, weight_bytes
+from app.core.planning.step import Setting, Step, make_step
 
-__all__ = ["Loss", "NotPlanned", "Peak", "Setting", "peak_of"]
+__all__ = ["Loss", "NotPlanned", "Peak", "Setting", "peak_of", "peak_of_step"]
 
 
 class NotPlanned(InvalidInput):
@@ -20,19 +22,20 @@ class NotPlanned(InvalidInput):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What the spec leaves open: the device, and the rows of the largest batch."""
+class Peak:
+    """Bytes that are allocated when most are."""
 
-    on_cuda: bool = True
-    element_bytes: int = 2  # of the type that is computed in: 2 for bfloat16, 4 for float32
-    longest_row: int | None = None  # in tokens; None: as long as the spec allows
-    labelled: float = 1.0  # share of the tokens with a label; 1 is the most there can be
+    weights: int
+    adapter: int
+    optimizer: int
+    gradients: int
+    activations: int
+    logits: int
 
-    def length(self, spec: TrainingSpec) -> int:
-        """Tokens of the longest row, or of a full pack."""
-        if spec.packing or self.longest_row is None:
-            return spec.max_length
-        return min(self.longest_row, spec.max_length)
+    @property
+    def allocated(self) -> int:
+        """Their sum, as the allocator counts it, without the context of CUDA."""
+        return self.weights + self.adapter + self.optimizer + self.gradients + self.activations + self.logits
 
 
 def peak_of(
@@ -40,38 +43,22 @@ def peak_of(
 ) -> Peak:
     """Bytes at the peak of a step on the largest batch. `loss` None: as the engine scores this model.
 
-    Raises: InvalidInput at `target_modules` or `modules_to_save`; NotPlanned for what is not covered.
+    Raises: InvalidInput at `target_modules`, `modules_to_save` or `lora_dropout`; NotPlanned for what is not covered.
     """
-    setting = setting or Setting()
-    _check_covered(architecture, spec, setting)
-    rows, length = spec.per_device_train_batch_size, setting.length(spec)
-    automatic = spec.gradient_checkpointing == "auto"
-    step = LoraStep(
-        targeted(architecture, spec),
-        spec.r,
-        count_trainable(architecture, spec).total,
-        parameter_bytes=4,
-        optimizer_bytes=2 if "8bit" in spec.optim else 8,
-        dropout=spec.lora_dropout > 0,
-        checkpointing=setting.on_cuda if automatic else bool(spec.gradient_checkpointing),
-        quantised=spec.method == "qlora",
-        loss=loss or Loss.CHUNKED,
+    return peak_of_step(architecture, make_step(architecture, spec, setting or Setting(), loss))
+
+
+def peak_of_step(architecture: Architecture, step: Step) -> Peak:
+    """Bytes at the peak. Weights, adapter and the optimizer's state are there all the time, the rest at one moment."""
+    learning = step.learning
+    optimizer = optimizer_bytes(step.optim, step.tensors)
+    moment = find_largest(architecture, step, optimizer.temporary)
+    weights = weight_bytes(architecture, learning.bits, learning.base_width, double=step.double_quantised)
+    return Peak(
+        weights=round(weights),
+        adapter=0 if learning.base else step.learned_bytes,
+        optimizer=round(optimizer.state),
+        gradients=round(moment.gradients),
+        activations=round(moment.activations),
+        logits=round(moment.logits),
     )
-    batch = Batch(rows, length, round(setting.labelled * rows * length), padded=False)
-    return peak_of_lora(architecture, batch, step)
-
-
-def _check_covered(architecture: Architecture, spec: TrainingSpec, setting: Setting) -> None:
-    unusual = {
-        "method": spec.method == "full",
-        "task": spec.task == "dpo",
-        "use_dora": spec.use_dora,
-        "load_in_8bit": spec.load_in_8bit,
-        "modules_to_save": bool(spec.modules_to_save),
-        "bias": spec.bias != "none",
-        "bf16": setting.element_bytes != 2,
-        "base_model": architecture.model_type in ("gpt2", "mixtral", "gemma2"),
-    }
-    for field, found in unusual.items():
-        if found:
-            raise NotPlanned("is not covered by the memory plan yet", field=field)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import Architecture, Linear
+from app.core.planning.state import Learned
 
 FP32_BYTES = 4
 
@@ -44,10 +45,46 @@ def count_trainable(architecture: Architecture, spec: TrainingSpec) -> Trainable
     )
 
 
+def learned_tensors(architecture: Architecture, spec: TrainingSpec, width: int) -> list[Learned]:
+    """What learns, tensor by tensor. Adapters and a model that is trained whole are in float32; copies of modules, and
+    biases, in the base's type, of `width` bytes an element. Raises: InvalidInput as `count_trainable`.
+    """
+    if spec.method == "full":
+        return _base_tensors(architecture)
+    targets = targeted(architecture, spec)
+    tensors = [each for linear in targets for each in _adapter_tensors(architecture, linear, spec)]
+    for name in spec.modules_to_save:
+        tensors.append(Learned(_whole_module(architecture, name), width))
+    biases = _bias_parameters(architecture, targets, spec.bias)
+    return [*tensors, Learned(biases, width)] if biases else tensors
+
+
+def _adapter_tensors(architecture: Architecture, linear: Linear, spec: TrainingSpec) -> Iterator[Learned]:
+    for rank in _ranks(architecture, linear, spec):
+        yield Learned(rank * linear.stack * linear.inputs, FP32_BYTES)
+        yield Learned(rank * linear.stack * linear.outputs, FP32_BYTES)
+    if spec.use_dora:
+        yield Learned(linear.outputs, FP32_BYTES, architecture.layers)
+
+
+def _base_tensors(architecture: Architecture) -> list[Learned]:
+    tensors = [Learned(linear.weights, FP32_BYTES, architecture.layers) for linear in architecture.linears]
+    if architecture.head_parameters:
+        tensors.append(Learned(architecture.head_parameters, FP32_BYTES))
+    tensors.append(Learned(architecture.embedding_parameters, FP32_BYTES))
+    rest = architecture.parameters - sum(tensor.elements * tensor.count for tensor in tensors)
+    return [*tensors, Learned(architecture.hidden, FP32_BYTES, max(1, rest // architecture.hidden))]
+
+
 def targeted(architecture: Architecture, spec: TrainingSpec) -> tuple[Linear, ...]:
     """The linear modules of a layer that carry an adapter. Raises: InvalidInput."""
     if isinstance(spec.target_modules, str):
-        return architecture.linears
+        if architecture.stacks and spec.lora_dropout:
+            message = "must be 0 here: with all-linear peft adapts the experts too, which it does without dropout alone"
+            raise InvalidInput(
+                [Fault("lora_dropout", message, "Or name target modules: q_proj, k_proj, v_proj, o_proj.")]
+            )
+        return (*architecture.linears, *architecture.stacks)
     unknown = [name for name in spec.target_modules if name not in architecture.module_names]
     if unknown or not spec.target_modules:
         known = ", ".join(architecture.module_names)
@@ -64,9 +101,14 @@ def adapter_file_bytes(trainable: Trainable, spec: TrainingSpec) -> int:
 
 def _adapter_parameters(architecture: Architecture, linear: Linear, spec: TrainingSpec) -> int:
     """Of one linear module in all layers: A is (r, in), B is (out, r), DoRA's magnitude (out)."""
-    per_rank = linear.inputs + linear.outputs
+    per_rank = linear.stack * (linear.inputs + linear.outputs)
     magnitudes = architecture.layers * linear.outputs * spec.use_dora
     return per_rank * sum(_ranks(architecture, linear, spec)) + magnitudes
+
+
+def mean_rank(architecture: Architecture, linear: Linear, spec: TrainingSpec) -> float:
+    """Over the layers."""
+    return sum(_ranks(architecture, linear, spec)) / architecture.layers
 
 
 def _ranks(architecture: Architecture, linear: Linear, spec: TrainingSpec) -> Iterator[int]:
