@@ -175,7 +175,7 @@ def test_a_row_that_asks_for_more_memory_than_there_is_has_its_number(run: Run) 
 
 
 def test_problems_and_progress_are_told_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_module, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress_module, "_FIRST_PAUSE_SECONDS", 0.0)
     target = tmp_path / "dataset"
     target.mkdir()
     (target / "source.jsonl").write_text('{"prompt": "Q", "completion": ""}\n' + f"{GOOD}\n" * 2000)
