@@ -107,8 +107,12 @@ def forked_children() -> Iterator[ForkedChildren]:
 
 
 @pytest.fixture
-def data_lane(settings: Settings, database: Database, forked_children: ForkedChildren) -> Iterator[DataLane]:
-    """The worker's part for datasets: what is uploaded is checked by a real child."""
+def data_lane(
+    settings: Settings, database: Database, forked_children: ForkedChildren, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DataLane]:
+    """The worker's part for datasets: what is uploaded is checked by a real child, and waited for on a busy box too."""
+    monkeypatch.setattr("app.datasets.router.FORM_WAIT_SECONDS", 30.0)
+    monkeypatch.setattr("app.datasets.uploading.NO_WORKER_SECONDS", 30.0)
     with DataLane(settings.home, forked_children) as lane:
         yield lane
 

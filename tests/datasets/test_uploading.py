@@ -26,14 +26,11 @@ FAQ = b'{"question": "Q", "answer": "A"}\n'
 GOOD = b'{"prompt": "Q", "completion": "A"}\n'
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def paused(data_lane: DataLane, monkeypatch: pytest.MonkeyPatch) -> DataLane:
+    """Nothing is checked yet, and nobody waits long."""
     monkeypatch.setattr("app.datasets.router.FORM_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(uploading, "NO_WORKER_SECONDS", 0.05)
-
-
-@pytest.fixture
-def paused(data_lane: DataLane) -> DataLane:
     data_lane.paused = True
     return data_lane
 

@@ -144,8 +144,9 @@ def test_upload_with_a_broken_row_says_which(page: Page, dashboard: Dashboard, t
     page.goto("/datasets")
     page.get_by_label("File").set_input_files(path)
     page.get_by_role("button", name="Upload").click()
-    expect(page.locator("#upload-form")).to_contain_text("row 2: completion: has no answer")
-    assert [dataset["name"] for dataset in dashboard.command("datasets", "list")] == ["demo"]
+    expect(page.locator("main")).to_contain_text("row 2: completion: has no answer", timeout=MINUTE)
+    ready = [dataset["name"] for dataset in dashboard.command("datasets", "list") if dataset["status"] == "ready"]
+    assert ready == ["demo"]
 
 
 def test_zip_of_the_api_is_as_long_as_it_says(dashboard: Dashboard) -> None:
