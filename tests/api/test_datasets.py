@@ -83,7 +83,7 @@ DEEP = '{"instruction": "Q", "output": "A", "x": ' + "[" * 300 + "]" * 300 + "}"
         (f'{LINE}\n{{"x": NaN}}\n', "a.jsonl", "row 2: is not valid JSON: NaN"),
         (f'{LINE}\n{{"x": "\\ud800"}}\n', "a.jsonl", "row 2: holds a lone surrogate"),
         (b"\x89PNG\0", "a.jsonl", "is not text"),
-        (LINE.encode("utf-16"), "a.json", "is not text"),
+        (LINE.encode("utf-16"), "a.json", "is UTF-16 text, not UTF-8"),
         ("instruction,output\nQ,A\nQ\n", "a.csv", "row 2: does not have the header's 2 columns"),
         ("question,answer\nQ,A\n", "a.csv", "format is not known: the first row has the fields 'question', 'answer'"),
         (LINES, "a.html", "must end in .json, .jsonl, .csv"),
