@@ -25,7 +25,7 @@ def get_receipt(folder: DataFolder, job: Job) -> dict[str, Any]:
     """{format, spec, seed, dataset, base_model, versions, hardware, result, …}. Raises: Conflict without one."""
     path = receipt_path(folder, job)
     if not path.is_file():
-        message = f"Job {job.id} ({job.status}) left no receipt; a training leaves one when it is completed, or stopped and saved."
+        message = f"Job {job.id} ({job.status}) left no receipt; only a training that saved its result leaves one."
         advice = f"To train with the same spec on what there is now: loradeck jobs clone {job.id}"
         raise Conflict(message, advice=advice)
     try:

@@ -36,8 +36,8 @@ def rerun_training(session: Session, folder: DataFolder, source: Job, name: str 
     receipt = get_receipt(folder, source)
     if receipt["result"].get("stopped_by_user"):
         raise Conflict(
-            f"Job {source.id} was stopped at step {receipt['result']['steps']}, before its end; a run cannot be stopped "
-            "again at just that step.",
+            f"Job {source.id} was stopped at step {receipt['result']['steps']}, before its end; a run cannot be "
+            "stopped again at just that step.",
             advice=f"To train with the same spec to its end: loradeck jobs clone {source.id}",
         )
     differences = list(_differences(session, receipt))
