@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import AXE
+from tests.data_lane import DataLane
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("data_lane")]
 
@@ -27,4 +28,28 @@ def test_columns_are_mapped_on_the_upload_form(page: Page, tmp_path: Path) -> No
     page.get_by_role("button", name="Upload").click()
     page.wait_for_url("**/datasets/3")
     expect(page.locator(".facts").first).to_contain_text("format: prompt_completion")
+    expect(page.locator(".message-assistant")).to_have_text("assistantHere.")
+
+
+def test_an_upload_that_takes_longer_is_followed_and_mended_on_its_page(
+    page: Page, tmp_path: Path, data_lane: DataLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.datasets.router.FORM_WAIT_SECONDS", 0.05)
+    data_lane.paused = True
+    path = tmp_path / "faq.csv"
+    path.write_text("question,answer\nWhere is it?,Here.\n")
+    page.goto("/datasets")
+    page.get_by_label("File").set_input_files(path)
+    page.get_by_role("button", name="Upload").click()
+    page.wait_for_url("**/datasets/2")
+    expect(page.locator("#dataset-import")).to_contain_text("waits in the queue")
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    data_lane.paused = False
+    expect(page.get_by_role("alert")).to_contain_text("the first row has the fields 'question', 'answer'")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    rules = {"runOnly": ["wcag2a", "wcag2aa"]}
+    assert page.evaluate("(r) => axe.run('#dataset-import', r).then(found => found.violations)", rules) == []
+    page.get_by_label("question").select_option("prompt")
+    page.get_by_label("answer").select_option("completion")
+    page.get_by_role("button", name="Import again").click()
     expect(page.locator(".message-assistant")).to_have_text("assistantHere.")
