@@ -78,6 +78,6 @@ def _family_rss_bytes(family: tuple[psutil.Process, ...]) -> int | None:
 
 def _rss_bytes(process: psutil.Process) -> int | None:
     try:
-        return int(process.memory_info().rss)
+        return int(process.memory_info().rss) or None  # one that has ended and waits to be reaped holds nothing
     except psutil.Error:  # ended between two looks, or not ours to look at
         return None

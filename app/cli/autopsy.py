@@ -22,10 +22,14 @@ def print_changes(job: int, autopsy: Mapping[str, Any], shown: int = _SHOWN) -> 
 
 
 def _printed(change: Mapping[str, Any]) -> dict[str, str]:
-    peak = "unknown" if change["peak_bytes"] is None else f"{change['peak_bytes'] / 2**30:.1f} GiB"
+    peak = "unknown" if change["peak_bytes"] is None else _size(change["peak_bytes"])
     return {
         "key": change["key"],
         "title": change["title"],
         "peak": peak + _FITS[change["fits"]],
         "effect": change["effect"],
     }
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -28,6 +28,7 @@ _HELD = {"weights": "weights", "gradients": "gradients", "optimizer": "optimizer
 class ShownAutopsy:
     """What the section shows. `chart` is None where no reading was taken."""
 
+    of_host: bool  # not of the device
     reason: str | None
     facts: Sequence[Fact]
     changes: Sequence[Change]
@@ -61,6 +62,7 @@ def show_autopsy(session: Session, job: Job) -> ShownAutopsy | None:
         return None
     facts, device = autopsy.facts, autopsy.facts["device"] or {}
     return ShownAutopsy(
+        of_host=facts["memory"] == "host",
         reason=facts["reason"],
         facts=[
             *_place(facts, job),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,3 +53,12 @@ def test_no_child_has_no_family_and_no_memory_figure(tmp_path: Path) -> None:
 
 def test_family_starts_with_the_process_itself() -> None:
     assert find_family(psutil.Process().pid)[0] == psutil.Process()
+
+
+def test_process_that_has_ended_has_no_memory_figure(tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])
+    ended = psutil.Process(child.pid)
+    while ended.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert HostSampler(tmp_path).sample((ended,)).child_rss_bytes is None
+    child.wait()
