@@ -25,6 +25,7 @@ from app.core.planning.calibration import Calibration, Residual, calibrate
 from app.core.planning.config import load_config
 from app.core.planning.plan import Box, Data, Plan, make_plan
 from app.core.planning.schedule import Past, effective_batch
+from app.core.table import MAX_ID
 
 _LOOKED_AT = 200  # newest finished trainings
 _COUNTED = 20  # newest of those that are alike
@@ -53,6 +54,19 @@ def plan_on_box(
         _past(finished, spec, model, dataset),
         _calibration(finished, spec, session),
     )
+
+
+def predict_memory(session: Session, job: Job) -> dict[str, int] | None:
+    """The components of a training's peak, as a plan before it would have told them; None where there is no plan."""
+    model = session.get(BaseModel, job.base_model_id) if job.base_model_id is not None else None
+    if job.kind != JobKind.TRAIN or model is None or model.path is None:
+        return None
+    try:
+        spec = parse_spec(job.spec)
+        calibration = _calibration(_finished(session, before=job.key), spec, session)
+        return make_plan(load_config(Path(model.path)), spec, calibration=calibration).components
+    except InvalidInput:  # a model of a kind that the plan does not know, or whose folder is gone
+        return None
 
 
 def find_box(session: Session, home: Path, vram_bytes: int | None = None) -> Box:
@@ -90,8 +104,9 @@ def _config_of(model: BaseModel | None, spec: TrainingSpec) -> dict[str, Any]:
     return load_config(Path(model.path))
 
 
-def _finished(session: Session) -> Sequence[Job]:
-    ended = select(Job).where(Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED)
+def _finished(session: Session, before: int = MAX_ID) -> Sequence[Job]:
+    """The newest finished trainings, of those with an id below `before`."""
+    ended = select(Job).where(Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED, col(Job.id) < before)
     return session.exec(ended.order_by(col(Job.id).desc()).limit(_LOOKED_AT)).all()
 
 
