@@ -90,10 +90,15 @@ document.addEventListener("input", (event) => {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-fill]");
   if (!button) return;
-  const field = document.querySelector(button.dataset.fill);
-  field.value = button.dataset.value;
-  for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
-  field.focus();
+  const fields = [];
+  for (const [name, value] of Object.entries(JSON.parse(button.dataset.fill))) {
+    const field = byId(`field-${name}`);
+    if (!field) continue; // not of the method that is chosen
+    field.value = value ?? "";
+    fields.push(field);
+  }
+  for (const field of fields) for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+  fields[0]?.focus();
 });
 
 // --- After each swap: titles, times, focus on the first field that is wrong. ---

@@ -21,6 +21,7 @@ from app.jobs.fields import FormField, applies, make_field, parse, show
 NAME = "name"  # of the job; not a field of the spec
 PRESET = "preset"  # key of the preset that the form started from; not a field of the spec
 SHOWN_FOR = "shown_for"  # the method and the task whose fields the form showed, as `lora sft`
+CARD = "vram_gb"  # the size of a card to hold the plan against, in GiB; not a field of the spec
 KEPT = "kept."  # before the name of a field that was not shown
 GROUPS = {
     "model": "Model and data",
@@ -149,7 +150,7 @@ def choice_moved_on(typed: Mapping[str, str]) -> bool:
 
 def parse_form(typed: Mapping[str, str]) -> dict[str, Any]:
     """What was typed as a spec's values, not yet checked."""
-    own = (NAME, PRESET, SHOWN_FOR)
+    own = (NAME, PRESET, SHOWN_FOR, CARD)
     posted = {name: text.strip() for name, text in typed.items() if name not in own and not name.startswith(KEPT)}
     return {name: parse(name, text) for name, text in posted.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -20,7 +21,10 @@ from app.core.jobs.submit import submit_values
 from app.core.models.models import ModelStatus
 from app.core.models.registry import list_models
 from app.jobs.defaults import default_references, model_defaults
+from app.jobs.fit import CARDS_GIB, describe_fit
+from app.jobs.fit import router as fit_router
 from app.jobs.forms import (
+    CARD,
     KEPT,
     NAME,
     PRESET,
@@ -35,13 +39,14 @@ from app.jobs.forms import (
 from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
 from app.jobs.xray_link import find_xray_link
 from app.jobs.xray_link import router as xray_link_router
-from app.web.dependencies import DatabaseDep, SessionDep
+from app.web.dependencies import DatabaseDep, FolderDep, SessionDep
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
 router.include_router(xray_link_router)
+router.include_router(fit_router)
 
-_TAKEN = {NAME, PRESET, SHOWN_FOR, *TrainingSpec.model_fields}  # what a link to the form may fill in
+_TAKEN = {NAME, PRESET, SHOWN_FOR, CARD, *TrainingSpec.model_fields}  # what a link to the form may fill in
 
 _LOOK_AGAIN = "The fields follow the method and the task chosen now: look at them, then add the job again"
 
@@ -50,7 +55,11 @@ Typed = Annotated[dict[str, str], Depends(read_form)]
 
 @router.get("/jobs/new")
 def new_job(
-    request: Request, session: SessionDep, clone: Annotated[int | None, Query(alias="from")] = None, apply: str = ""
+    request: Request,
+    session: SessionDep,
+    folder: FolderDep,
+    clone: Annotated[int | None, Query(alias="from")] = None,
+    apply: str = "",
 ) -> Response:
     """The form, with the defaults, with a preset's values over what the query holds, or with another job's.
 
@@ -63,7 +72,8 @@ def new_job(
     if clone is not None:
         source = queue.get_job(session, clone)
         values |= {**source.spec, NAME: source.name} if source.kind == JobKind.TRAIN else {}
-    return render_region(request, "jobs/_form.html", "jobs/new.html", _form_context(session, values))
+    context = _form_context(session, folder.home, values)
+    return render_region(request, "jobs/_form.html", "jobs/new.html", context)
 
 
 @router.get("/jobs/new/targets")
@@ -79,23 +89,25 @@ def show_dataset_notes(request: Request, session: SessionDep, dataset: str = "",
 
 
 @router.post("/jobs")
-def create_job(request: Request, typed: Typed, database: DatabaseDep) -> Response:
+def create_job(request: Request, typed: Typed, database: DatabaseDep, folder: FolderDep) -> Response:
     """Queue a training job; where that is not possible, the form again with every fault beside its field."""
     if choice_moved_on(typed):
         with database.read() as session:
-            context = _form_context(session, follow_choice(typed), [Fault("", _LOOK_AGAIN)])
+            context = _form_context(session, folder.home, follow_choice(typed), [Fault("", _LOOK_AGAIN)])
         return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
     try:
         with database.write() as session:
             job = submit_values(session, parse_form(typed), typed.get(NAME))
     except InvalidInput as error:
         with database.read() as session:
-            context = _form_context(session, typed, error.faults)
+            context = _form_context(session, folder.home, typed, error.faults)
         return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
     return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
 
 
-def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[Fault] = ()) -> dict[str, Any]:
+def _form_context(
+    session: Session, home: Path, values: Mapping[str, Any], faults: Sequence[Fault] = ()
+) -> dict[str, Any]:
     models = {model.name: model.name for model in list_models(session) if model.status != ModelStatus.FAILED}
     usable = [dataset for dataset in list_datasets(session) if dataset.status != DatasetStatus.FAILED]
     datasets = {dataset.name: label_dataset(dataset) for dataset in usable}
@@ -103,6 +115,7 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
     form = build_form(models, datasets, values, faults, model_defaults(session, model))
     chosen = {name: each.value for name, each in form.fields.items()}
     dataset = chosen["dataset"] or next(iter(datasets), "")
+    card = str(values.get(CARD, ""))
     refused = any(fault.field == "dataset" for fault in faults)  # what the note would say stands beside the field
     return {
         "form": form,
@@ -113,4 +126,7 @@ def _form_context(session: Session, values: Mapping[str, Any], faults: Sequence[
         "limits": describe_limits(session, chosen),
         "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
         "xray": find_xray_link(session, {**chosen, "base_model": model, "dataset": dataset}),
+        "card": card,
+        "cards": CARDS_GIB,
+        "fit": describe_fit(session, home, {**chosen, "base_model": model, "dataset": dataset, CARD: card}),
     }

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import LiveServer
+from app.core.datasets.models import Dataset
+from app.core.models.models import BaseModel
+from tests.browser.conftest import AXE, LiveServer
+from tests.core.planning.conftest import CONFIGS
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +50,36 @@ def test_folded_fields_count_their_changes_as_they_are_typed(page: Page) -> None
     expect(more.locator("[data-changed]")).to_have_text("1")
     page.get_by_label("Seed").fill("42")
     expect(more.locator("[data-changed]")).to_have_text("0")
+
+
+def test_the_fit_follows_what_is_typed_and_one_click_mends_it(
+    page: Page, registered: tuple[BaseModel, Dataset]
+) -> None:
+    shutil.copy(CONFIGS / "llama-3-8b.json", Path(registered[0].path or "") / "config.json")
+    page.goto("/jobs/new")
+    verdict, region = page.locator("#fit-verdict"), page.locator("#fit")
+    expect(verdict).to_contain_text("No GPU is read")
+    page.get_by_role("button", name="24 GiB").click()
+    expect(verdict).to_contain_text("Fits")
+    page.locator("#field-max_length").fill("4096")
+    expect(verdict).to_contain_text("Does not fit")
+    expect(page.locator("#field-max_length")).to_be_focused()
+    fix = page.get_by_role("button", name="Use per_device_train_batch_size: 2, gradient_accumulation_steps: 2")
+    fix.click()
+    expect(page.locator("#field-per_device_train_batch_size")).to_have_value("2")
+    expect(page.locator("#field-gradient_accumulation_steps")).to_have_value("2")
+    expect(verdict).to_contain_text("Tight")
+    expect(region).to_contain_text("It is tight")
+    page.get_by_label("Compare with a card").fill("80")
+    expect(verdict).to_contain_text("Fits")
+    expect(region).not_to_contain_text("It is tight")
+    page.get_by_label("Method").select_option("qlora")
+    expect(page.get_by_label("8 bits")).to_be_visible()
+    expect(page.get_by_label("Compare with a card")).to_have_value("80")
+    expect(page.get_by_role("row", name="weights")).to_contain_text("5.3 GiB")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run('#job-form').then((found) => found.violations.map((each) => each.id))")
+    assert found == []
 
 
 def test_without_scripts_a_button_shows_the_fields_of_the_choice(browser: Browser, server: LiveServer) -> None:

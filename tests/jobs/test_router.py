@@ -419,7 +419,7 @@ def test_attention_alone_is_warned_of_with_a_fix_and_the_models_own_modules(clie
     region = client.get("/jobs/new/targets", params={"base_model": "tiny", "target_modules": "q_proj, v_proj"}).text
     assert "The model has: down_proj, gate_proj" in region
     assert "Attention alone" in region
-    assert 'data-value="all-linear"' in region
+    assert """data-fill='{"target_modules":"all-linear"}'""" in region
     quiet = client.get("/jobs/new/targets", params={"base_model": "tiny", "target_modules": "all-linear"}).text
     assert "Attention alone" not in quiet
     page = client.get("/jobs/new", params={"base_model": "tiny", "target_modules": "q_proj"}).text
@@ -469,7 +469,7 @@ def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(
         session.merge(dataset)
     region = client.get("/jobs/new/dataset", params={"dataset": "small", "task": "text"}).text
     assert region.lstrip().startswith('<div id="dataset-notes"')
-    assert 'data-fill="#field-task" data-value="sft"' in region
+    assert """data-fill='{"task":"sft"}'""" in region
     assert "note-warning" not in client.get("/jobs/new/dataset", params={"dataset": "gone", "task": "dpo"}).text
 
 
@@ -606,7 +606,7 @@ def test_what_the_workers_machine_cannot_run_is_told_beside_the_field(client: Te
     with database.write() as session:
         session.add(WorkerState(**facts, capabilities={"cuda": None, "cannot": cannot}))
     page = unescape(client.get("/jobs/new?method=qlora").text)
-    told = re.findall(r"⚠ (.*)\n.*data-fill=\"#field-(\w+)\" data-value=\"(\w+)\"", page)
+    told = re.findall(r"⚠ (.*)\n.*data-fill='{\"(\w+)\":\"(\w+)\"}'", page)
     reason = "cannot run on the worker's machine: bitsandbytes is not installed."
     assert told == [(f"qlora {reason}", "method", "lora"), (f"paged_adamw_8bit {reason}", "optim", "adamw_torch")]
     assert "note-warning" not in client.get("/jobs/new").text
