@@ -85,6 +85,7 @@ class Chart {
       series: [{}, ...series.map(({ column, label, ...style }) => ({ ...style, label }))],
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 6 } },
       hooks: {
+        drawClear: [(plot) => this.drawBelow(plot)],
         setCursor: [(plot) => this.read(plot.cursor.idx)],
         setSelect: [(plot) => { this.zoomed = plot.select.width > 0; }],
       },
@@ -93,6 +94,12 @@ class Chart {
     this.drawLegend();
     this.describeAloud();
   }
+
+  /** What lies below the grid and the lines. */
+  drawBelow() {}
+
+  /** Keys of the legend that stand for no line. */
+  extraKeys() { return []; }
 
   width() { return Math.max(200, Math.floor(this.box.clientWidth)); }
 
@@ -138,10 +145,11 @@ class Chart {
       legend.className = "legend";
       this.box.after(legend);
     }
-    legend.replaceChildren(...this.known().map(({ column, label }) => {
+    const keys = [...this.known().map(({ column, label }) => ({ look: `key key-${column}`, label })), ...this.extraKeys()];
+    legend.replaceChildren(...keys.map(({ look, label }) => {
       const item = document.createElement("li");
       const key = document.createElement("span");
-      key.className = `key key-${column}`;
+      key.className = look;
       key.setAttribute("aria-hidden", "true");
       item.append(key, label);
       return item;
@@ -280,10 +288,9 @@ class MemoryChart extends Chart {
 
   load(columns) {
     this.table = new Table(MEMORY);
-    if (columns.time) {
-      const { time, ...rest } = columns;
-      this.table.load(time, rest);
-    }
+    const { time, predicted, ...rest } = columns;
+    if (time) this.table.load(time, rest);
+    this.predicted = Object.entries(predicted ?? {}).filter(([, bytes]) => bytes > 0);
     this.onDevice = this.hasDevice();
   }
 
@@ -298,7 +305,30 @@ class MemoryChart extends Chart {
     return { series, yValues: (value) => `${Number(value.toPrecision(3))} GiB` };
   }
 
-  range(_low, high) { return high == null ? [0, 1] : [0, high * 1.05]; }
+  range(_low, high) { return high == null ? [0, 1] : [0, Math.max(high, this.onDevice ? this.predictedPeak() : 0) * 1.05]; }
+
+  /** In GiB. */
+  predictedPeak() { return this.predicted.reduce((sum, [, bytes]) => sum + bytes, 0) / GIB; }
+
+  /** The planned peak's components one on the other, as bands behind the readings of the device. */
+  drawBelow(plot) {
+    if (!this.onDevice) return;
+    const { ctx, bbox } = plot;
+    let below = 0;
+    ctx.save();
+    ctx.globalAlpha = 0.28;
+    for (const [name, bytes] of this.predicted) {
+      const top = plot.valToPos((below + bytes) / GIB, "y", true), bottom = plot.valToPos(below / GIB, "y", true);
+      ctx.fillStyle = css(`--fit-${name}`);
+      ctx.fillRect(bbox.left, Math.max(top, bbox.top), bbox.width, Math.min(bottom, bbox.top + bbox.height) - Math.max(top, bbox.top));
+      below += bytes;
+    }
+    ctx.restore();
+  }
+
+  extraKeys() {
+    return this.onDevice ? this.predicted.map(([name, bytes]) => ({ look: `fit-key fit-${name}`, label: `planned ${name} ${gib(bytes / GIB)}` })) : [];
+  }
 
   xAxis() { return { space: 80, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] }; }
   xTick(tick) { return new Date(tick * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }); }
