@@ -37,6 +37,7 @@ JOB_FUNCTIONS: dict[str, str] = {
     "merge": "worker.artifacts.merge:run_merge",
     "import": "worker.imports:run_import",
     "playground": "worker.inference.generate:run_generate",
+    "check": "worker.datasets.check:run_check",
     "preview": "worker.datasets.preview:run_preview",
 }
 

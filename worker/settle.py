@@ -13,6 +13,7 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.errors import AppError, NotFound
 from app.core.jobs import queue
+from app.core.jobs.checks import drop_file
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.models.inspect import inspect_folder
@@ -38,6 +39,8 @@ def settle(
 
     `killed_for_memory`: whether the kernel killed a process for want of memory while it ran, None where unknown.
     """
+    if job.kind == JobKind.CHECK:
+        drop_file(folder, job)
     outcome = attempt.outcome or {}
     summary = {**job.summary, **outcome.get("summary", {})}
     if outcome.get("outcome") == "completed" and damage is None:

@@ -50,7 +50,7 @@ class Question:
             "rows": WINDOW_ROWS,
             "find": self.find,
             "total": self.dataset.rows,
-            "made_of": _made_of(self.dataset, self.model),
+            "made_of": made_of(self.dataset, self.model),
         }
 
 
@@ -127,9 +127,9 @@ def _alike(session: Session, question: Question) -> Sequence[Job]:
         Job.base_model_id == question.model.id,
         col(Job.status).not_in((JobStatus.FAILED, JobStatus.CANCELLED)),
     )
-    made_of = _made_of(question.dataset, question.model)
+    made = made_of(question.dataset, question.model)
     found = session.exec(query.order_by(col(Job.id).desc()).limit(KEPT_PREVIEWS))
-    return [job for job in found if job.spec["training"] == question.training and job.spec["made_of"] == made_of]
+    return [job for job in found if job.spec["training"] == question.training and job.spec["made_of"] == made]
 
 
 def _covers(job: Job, row: int) -> bool:
@@ -170,14 +170,14 @@ def _file(folder: DataFolder, job: Job) -> Path:
     return folder.job(job.key) / XRAY_FILE
 
 
-def _made_of(dataset: Dataset, model: BaseModel) -> str:
-    """What the answer follows from beside the settings: rows, the tokenizer's files by size and time, our version."""
-    stats = []
-    for path in sorted(Path(model.path or "").iterdir()) if model.path and Path(model.path).is_dir() else ():
+def made_of(dataset: Dataset, model: BaseModel | None) -> str:
+    """What an answer follows from beside the settings: rows, the tokenizer's files by size and time, our version."""
+    stats, folder = [], Path(model.path) if model and model.path else None
+    for path in sorted(folder.iterdir()) if folder and folder.is_dir() else ():
         if path.suffix in _READ_BY_TOKENIZERS and not path.name.endswith(".index.json"):
             stat = path.stat()
             stats.append((path.name, stat.st_size, stat.st_mtime_ns))
-    return hashlib.sha256(repr((dataset.rows_sha256, model.path, stats, __version__)).encode()).hexdigest()
+    return hashlib.sha256(repr((dataset.rows_sha256, str(folder), stats, __version__)).encode()).hexdigest()
 
 
 def _drop_old_files(session: Session, folder: DataFolder) -> None:
