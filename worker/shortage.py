@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.core.errors import HostOutOfMemory, JobError, OutOfMemory
 
-OOM_ADVICE = "Queue it again with a change: its page and `loradeck jobs autopsy` rank them, each with its predicted peak."
+OOM_ADVICE = "Queue it again with a change: its page and `loradeck jobs autopsy` rank them, with their predicted peaks."
 _SENTENCES = 3  # of torch's: that it is out of memory, what it asked for, and what the device had left
 _ORIGIN = re.compile(r"^\[enforce fail at [^]]*\] [^.]*\. ")  # a place in torch's source, and the condition there
 _DEVICE_TEXTS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")

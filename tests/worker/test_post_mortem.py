@@ -15,6 +15,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
+from tests.worker.conftest import ScriptedWorker
 from tests.worker.test_in_hand import BATCH
 from worker.in_hand import FILE, InHand
 from worker.post_mortem import explain_death
@@ -98,3 +99,29 @@ def test_a_death_is_explained_as_far_as_it_is_known(
     error = explain_death(code, damage, killed_for_memory)
     assert (error["kind"], "autopsy" in error) == (kind, examined)
     assert text in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind", "text"),
+    [
+        ([4, 5], "host_out_of_memory", "The host ran out of memory"),
+        ([4, 4], "child_died", "the kernel counts none"),
+        ([None, None], "child_died", "most often the host ran out of memory"),
+    ],
+)
+def test_the_kernels_count_of_kills_while_a_child_ran_decides_what_its_death_was(
+    scripted: ScriptedWorker,
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: list[int | None],
+    kind: str,
+    text: str,
+) -> None:
+    monkeypatch.setattr("worker.supervisor.count_oom_kills", iter(counts).__next__)
+    scripted.follow("die")
+    job = make_job()
+    scripted.run_until(lambda: scripted.job(job).status == JobStatus.FAILED)
+    error = scripted.job(job).error or {}
+    assert error["kind"] == kind
+    assert text in error["message"]
+    assert ("autopsy" in error) is (counts != [4, 4])

@@ -32,7 +32,7 @@ from worker.gpu import Sampler
 from worker.in_hand import read_in_hand
 from worker.loop import Worker
 from worker.probe import Probe
-from worker.training.autopsy import count_held_bytes
+from worker.training.autopsy import count_held_bytes, describe_allocator
 from worker.training.device_limit import VARIABLE, DeviceLimitReached
 from worker.training.train import run_training
 
@@ -77,6 +77,24 @@ def test_what_is_held_is_told_apart_and_counted_once() -> None:
     state = optimizer.state[model.weight]
     of_state = sum(value.nbytes for value in state.values())
     assert count_held_bytes(objects) == {"weights": 400, "gradients": 400, "optimizer": of_state, "other": 100}
+
+
+def test_cudas_allocator_is_asked_by_the_names_that_torch_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = {
+        "allocated_bytes.all.current": 5, "allocated_bytes.all.peak": 8, "reserved_bytes.all.current": 9,
+        "inactive_split_bytes.all.current": 2, "num_alloc_retries": 1,
+    }  # fmt: skip
+    documented = torch.cuda.memory_stats.__doc__ or ""
+    assert [name for name in stats if name.partition(".")[0] not in documented] == []
+    for name, value in (("is_available", True), ("memory_stats", stats), ("mem_get_info", (3, 16))):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "memory_summary", lambda abbreviated: "a table")
+    allocator = describe_allocator(torch.OutOfMemoryError("full"))
+    assert set(allocator.pop("held")) == {"weights", "gradients", "optimizer", "other"}
+    assert allocator == {
+        "source": "cuda", "allocated_bytes": 5, "peak_allocated_bytes": 8, "reserved_bytes": 9,
+        "inactive_split_bytes": 2, "retries": 1, "free_bytes": 3, "total_bytes": 16,
+    }  # fmt: skip
 
 
 class Starved:
