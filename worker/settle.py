@@ -23,6 +23,7 @@ from app.core.paths import DataFolder
 from worker.artifacts.folders import STATE
 from worker.ingest import clean_lines
 from worker.post_mortem import complete_autopsy, explain_death
+from worker.residual import add_residual
 
 _TAIL_BYTES = 8192
 
@@ -45,6 +46,8 @@ def settle(
     summary = {**job.summary, **outcome.get("summary", {})}
     if outcome.get("outcome") == "completed" and damage is None:
         error = _take_import(session, folder, job, summary) if job.kind == JobKind.IMPORT else None
+        if "memory" in summary:
+            summary["memory"] = add_residual(session, job, summary["memory"])
         status = JobStatus.FAILED if error else JobStatus.COMPLETED
         shutil.rmtree(folder.job(job.key) / STATE, ignore_errors=True)  # of use only to a run that has yet to end
         return queue.advance(session, job, status, summary=summary, error=error)

@@ -12,6 +12,7 @@ from app.core.database import Database
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import JobKind, JobStatus
+from app.core.metrics.models import MemoryReading
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
 from tests.worker.tiny import save_tiny_model
@@ -75,3 +76,36 @@ def test_a_stop_that_could_not_save_is_a_failure(
     assert (job.status, (job.error or {}).get("kind")) == (JobStatus.FAILED, kind)
     job = _ended(database, folder, make_job(), outcome, save_requested=True, cancel_requested=True)
     assert job.status == JobStatus.CANCELLED
+
+
+def test_what_a_job_held_of_its_gpu_is_kept_with_its_residual(
+    database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    job = make_job()
+    planned = {"weights": 100, "adapter": 10, "optimizer": 20, "working": 70, "overhead": 50}
+    measured = {"weights": 100, "adapter": 10, "optimizer": 20, "working": 90}
+    memory = {"device": "card", "allocated_bytes": 220, "planned": planned, "measured": measured}
+    with database.write() as session:
+        for time, used in ((1.0, 200), (2.0, 300), (3.0, None)):
+            devices = [{"process_vram_bytes": used}]
+            session.add(MemoryReading(job_id=job.key, time=time, data={"devices": devices, "host": {}}))
+    ended = _ended(database, folder, job, {"outcome": "completed", "summary": {"memory": memory}})
+
+    assert ended.summary["memory"]["measured"] == {**measured, "overhead": 80}
+    assert ended.summary["memory"]["residual"] == {
+        "weights": 0, "adapter": 0, "optimizer": 0, "working": 20, "overhead": 30,
+    }  # fmt: skip
+
+
+def test_without_readings_of_the_process_its_overhead_is_not_known(
+    database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    memory = {
+        "device": "card",
+        "allocated_bytes": 220,
+        "planned": {"working": 70, "overhead": 50},
+        "measured": {"working": 90},
+    }
+    ended = _ended(database, folder, make_job(), {"outcome": "completed", "summary": {"memory": memory}})
+
+    assert ended.summary["memory"]["residual"] == {"working": 20}

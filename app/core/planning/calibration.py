@@ -18,14 +18,14 @@ _SANE = (0.5, 2.0)  # a factor beyond says that something else was measured
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """Of one finished job: bytes planned and measured, by group."""
+    """Of one finished job: bytes planned and measured, by group; `overhead` is not always measured."""
 
     planned: Mapping[str, int]
     measured: Mapping[str, int]
 
     def to_json(self) -> dict[str, dict[str, int]]:
         """As the job's summary keeps it; `residual` is measured less planned."""
-        residual = {name: self.measured[name] - self.planned[name] for name in self.measured}
+        residual = {name: size - self.planned[name] for name, size in self.measured.items()}
         return {"planned": dict(self.planned), "measured": dict(self.measured), "residual": residual}
 
 
@@ -58,7 +58,8 @@ def calibrate(residuals: Sequence[Residual]) -> Calibration | None:
         return None
     factors: dict[str, float] = {}
     for group in GROUPS:
-        ratios = [each.measured[group] / each.planned[group] for each in residuals if each.planned.get(group)]
+        known = [each for each in residuals if each.planned.get(group) and group in each.measured]
+        ratios = [each.measured[group] / each.planned[group] for each in known]
         sane = [ratio for ratio in ratios if _SANE[0] <= ratio <= _SANE[1]]
         if sane:
             factors[group] = median(sane)

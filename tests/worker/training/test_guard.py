@@ -85,8 +85,8 @@ def test_adapter_that_the_optimizer_does_not_move_stops_the_run(
 
 
 def test_loss_of_zero_three_times_in_a_row_stops_the_run(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = train.AnswerTrainer.compute_loss  # type: ignore[attr-defined]
-    monkeypatch.setattr(train.AnswerTrainer, "compute_loss", lambda *given, **named: loss(*given, **named) * 0)  # type: ignore[attr-defined]
+    loss = trainer.AnswerTrainer.compute_loss  # type: ignore[attr-defined]
+    monkeypatch.setattr(trainer.AnswerTrainer, "compute_loss", lambda *given, **named: loss(*given, **named) * 0)  # type: ignore[attr-defined]
     monkeypatch.setattr(RunGuard, "before_optimizer", lambda *_: None)
     monkeypatch.setattr(RunGuard, "after_optimizer", lambda *_: None)
     with pytest.raises(JobError, match="exactly 0 at 3 logged steps in a row, up to step 3"):

@@ -31,7 +31,7 @@ def train_one_step(model: Any, learning_rate: float = 1e-3) -> RunGuard:
     guard, ids = RunGuard(), torch.arange(3, 30).unsqueeze(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     model(input_ids=ids, labels=ids).loss.backward()
-    guard.before_optimizer(model, learning_rate)
+    guard.before_optimizer(model)
     optimizer.step()
     guard.after_optimizer(model)
     return guard

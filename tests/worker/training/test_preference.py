@@ -254,7 +254,7 @@ def test_references_taken_before_training_are_those_of_the_adapter_off(
 ) -> None:
     found = []
     for stays in (True, False):
-        monkeypatch.setattr("worker.training.train.base_stays", lambda _spec, stays=stays: stays)
+        monkeypatch.setattr("worker.training.run.base_stays", lambda _spec, stays=stays: stays)
         context = make_pairs_job(max_steps=7, eval_steps=7, lora_dropout=0.1, num_train_epochs=2)
         run_training(context)
         found.append([series(context, name) for name in ("loss", "rewards_margin", "eval_loss")])

@@ -24,8 +24,9 @@ from worker.artifacts.folders import DiskFull, folder_fault
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.spool import SpoolWriter
-from worker.training import resume, train
+from worker.training import resume
 from worker.training.resume import StateStore
+from worker.training.run import Run
 from worker.training.train import run_training
 
 pytestmark = [
@@ -177,7 +178,7 @@ RUNS = [
 def test_interrupted_run_ends_as_the_undisturbed_one(
     spec: dict[str, Any], saved: int, cut: int, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.training.train.write_samples", lambda *_: None)  # they take most of the time
+    monkeypatch.setattr("worker.training.run.write_samples", lambda *_: None)  # they take most of the time
     spec = dict(spec)
     spoil_evals(spec.pop("worse_after", None), monkeypatch)
     if spec.pop("padded", False):
@@ -203,14 +204,14 @@ def flat(state: dict[str, Any]) -> list[torch.Tensor]:
 
 def spoil_evals(after: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the eval loss rise after a step."""
-    evaluate = train._evaluate
+    evaluate = Run._evaluate
 
-    def rising(context: JobContext, model: Any, trainer: Any, rows: Any, base: bool) -> dict[str, float]:
-        values = evaluate(context, model, trainer, rows, base)
-        penalty = max(0, trainer.state.global_step - after) if after else 0
+    def rising(run: Run, base: bool) -> dict[str, float]:
+        values = evaluate(run, base)
+        penalty = max(0, run._trainer.state.global_step - after) if after else 0
         return {**values, "eval_loss": values["eval_loss"] + penalty}
 
-    monkeypatch.setattr(train, "_evaluate", rising)
+    monkeypatch.setattr(Run, "_evaluate", rising)
 
 
 def assert_same_end(
@@ -428,7 +429,7 @@ def test_worker_that_stops_lets_the_run_save_where_it_is(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Step 7 is neither one to save nor to evaluate after."""
-    monkeypatch.setattr("worker.training.train.write_samples", lambda *_: None)
+    monkeypatch.setattr("worker.training.run.write_samples", lambda *_: None)
     twin, job = (make_job(tmp_path / name, tiny_model, logging_steps=1) for name in ("twin", "job"))
     whole = run(twin)
     with monkeypatch.context() as patched:

@@ -39,7 +39,7 @@ def _cosine(progress: float) -> float:
 def test_the_learning_rate_is_above_zero_from_the_first_step_on(
     spec: dict[str, Any], shares: list[float], make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.training.train.write_samples", lambda *_: None)  # they take most of the time
+    monkeypatch.setattr("worker.training.run.write_samples", lambda *_: None)  # they take most of the time
     context = make_job(**{"max_steps": 5, "learning_rate": 1e-3, "eval_fraction": 0, "save_steps": 100, **spec})
     run_training(context)
     points = [r.data["learning_rate"] for r in read_records(context) if "learning_rate" in r.data]
