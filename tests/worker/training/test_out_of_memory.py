@@ -88,7 +88,7 @@ def test_cudas_allocator_is_asked_by_the_names_that_torch_has(monkeypatch: pytes
     assert [name for name in stats if name.partition(".")[0] not in documented] == []
     for name, value in (("is_available", True), ("memory_stats", stats), ("mem_get_info", (3, 16))):
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    monkeypatch.setattr(torch.cuda, "memory_summary", lambda abbreviated: "a table")
+    monkeypatch.setattr(torch.cuda, "memory_summary", lambda **_: "a table")
     allocator = describe_allocator(torch.OutOfMemoryError("full"))
     assert set(allocator.pop("held")) == {"weights", "gradients", "optimizer", "other"}
     assert allocator == {
