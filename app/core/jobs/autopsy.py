@@ -13,18 +13,15 @@ from sqlmodel import Session, col, select
 from app.core.errors import Conflict, InvalidInput, NotFound
 from app.core.jobs.changes import Change, Rows, Setting
 from app.core.jobs.models import Job
+from app.core.jobs.planner import Planner
 from app.core.jobs.queries import find_capabilities
-from app.core.jobs.ranking import Peak, rank_changes
-from app.core.jobs.spec import TrainingSpec, parse_spec
+from app.core.jobs.ranking import rank_changes
+from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
 from app.core.metrics.models import MemoryReading
 from app.core.models.models import BaseModel
-from app.core.planning.architecture import Architecture, read_architecture
-from app.core.planning.config import load_config
-from app.core.planning.overhead import CONTEXT_BYTES, overhead_bytes
-from app.core.planning.peak import Setting as PlanSetting
-from app.core.planning.peak import peak_of
+from app.core.planning.overhead import CONTEXT_BYTES
 
 SHOWN_SECONDS = 60.0
 
@@ -72,7 +69,7 @@ def find_autopsy(session: Session, job: Job) -> Autopsy | None:
         return Autopsy(facts, [], readings)
     capacity = _capacity(facts)
     setting = Setting(on_cuda, capabilities, _rows(facts["batch"]), capacity)
-    peak = _predict(session.get(BaseModel, job.base_model_id), spec, setting)
+    peak = Planner(session, session.get(BaseModel, job.base_model_id), spec, setting)
     return Autopsy(facts, rank_changes(spec, setting, peak), readings, peak(spec), capacity)
 
 
@@ -109,33 +106,3 @@ def _rows(batch: Mapping[str, Any] | None) -> Rows:
         return Rows()
     longer = tuple((limit, count) for limit, count in batch["longer_than"])
     return Rows(batch["rows_in_all"], batch["longest_row"], longer)
-
-
-def _predict(model: BaseModel | None, spec: TrainingSpec, setting: Setting) -> Peak:
-    """The planned peak of a spec on this model, in bytes, with what CUDA takes beside it; None where there is no plan.
-
-    The type that is computed in is the one that the failed `spec` had.
-    """
-    architecture = _find_architecture(model)
-    in_bf16 = bool((setting.capabilities or {}).get("bf16")) if spec.bf16 == "auto" else spec.bf16
-    planned = PlanSetting(setting.on_cuda, 2 if in_bf16 else 4, setting.rows.longest)
-
-    def peak(changed: TrainingSpec) -> int | None:
-        if architecture is None:
-            return None
-        try:
-            allocated = peak_of(architecture, changed, planned).allocated
-        except InvalidInput:  # what is not covered
-            return None
-        return allocated + overhead_bytes(allocated) if setting.on_cuda else allocated
-
-    return peak
-
-
-def _find_architecture(model: BaseModel | None) -> Architecture | None:
-    if model is None or model.path is None:
-        return None
-    try:
-        return read_architecture(load_config(Path(model.path)))
-    except InvalidInput:  # not there yet, or of a kind that the plan does not know
-        return None

@@ -69,6 +69,11 @@ def predict_memory(session: Session, job: Job) -> dict[str, int] | None:
         return None
 
 
+def find_calibration(session: Session, spec: TrainingSpec) -> Calibration | None:
+    """What finished jobs of the spec's method have shown on the device that is there now; None without any."""
+    return _calibration(_finished(session), spec, session)
+
+
 def find_box(session: Session, home: Path, vram_bytes: int | None = None) -> Box:
     """The box as the worker has read it last; a card's size that was named goes before the GPU that is there."""
     can = find_capabilities(session) or {}

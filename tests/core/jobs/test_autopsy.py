@@ -75,6 +75,23 @@ def test_only_rows_as_long_as_there_are_count_for_the_peak(database: Database) -
 
 
 @pytest.mark.usefixtures("card")
+def test_what_finished_jobs_have_shown_corrects_the_peaks_of_their_method(database: Database) -> None:
+    job = fail(database, make_error(), per_device_train_batch_size=4)
+    before = read(database, job)
+    with database.write() as session:
+        done = submit_training(session, parse_spec({"base_model": "tiny", "dataset": "small"}))
+        for status in (JobStatus.STARTING, JobStatus.RUNNING):
+            done = queue.advance(session, done, status)
+        planned = {"weights": 10, "adapter": 1, "optimizer": 1, "working": 10}
+        memory = {"device": None, "planned": planned, "measured": {**planned, "weights": 15}}
+        queue.advance(session, done, JobStatus.COMPLETED, summary={"memory": memory})
+    after = read(database, job)
+    assert after.predicted_bytes == pytest.approx((before.predicted_bytes or 0) + 0.5 * 2 * 8_030_261_248, rel=1e-3)
+    peaks = [{change.key: change.peak_bytes for change in each.changes}["qlora"] for each in (before, after)]
+    assert peaks[0] == peaks[1], "of the other method nothing is known"
+
+
+@pytest.mark.usefixtures("card")
 def test_memory_of_the_host_is_no_matter_of_the_spec_where_a_gpu_trains(database: Database) -> None:
     job = fail(database, make_error(memory="host", allocator=None))
     assert read(database, job).changes == []
