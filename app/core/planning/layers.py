@@ -141,12 +141,17 @@ def _grouped(modules: Modules, architecture: Architecture, x: Tensor, name: str,
 def _gpt2_layer(modules: Modules, architecture: Architecture, rows: Rows, x: Tensor) -> Tensor:
     """Layer norms, one product for queries, keys and values, GELU by tanh, and dropout behind both halves."""
     named = {linear.path: linear for linear in architecture.linears}
-    together = modules.linear(modules.layer_norm(x), named["attn.c_attn"])
-    q, k, v = (modules.tape.view(together, together.elements / 3) for _ in range(3))
-    attended = modules.linear(_attend(modules, architecture, rows, (q, k, v)), named["attn.c_proj"])
+    normed = modules.layer_norm(x)
+    with modules.tape.holding(x, normed):
+        together = modules.linear(normed, named["attn.c_attn"])
+        q, k, v = (modules.tape.view(together, together.elements / 3) for _ in range(3))
+        attended = modules.linear(_attend(modules, architecture, rows, (q, k, v)), named["attn.c_proj"])
     x = modules.add(_residual_dropout(modules, attended), x)
-    inner = _gelu_by_tanh(modules, modules.linear(modules.layer_norm(x), named["mlp.c_fc"]))
-    return modules.add(x, _residual_dropout(modules, modules.linear(inner, named["mlp.c_proj"])))
+    normed = modules.layer_norm(x)
+    with modules.tape.holding(x, normed):
+        inner = _gelu_by_tanh(modules, modules.linear(normed, named["mlp.c_fc"]))
+        changed = modules.linear(inner, named["mlp.c_proj"])
+    return modules.add(x, _residual_dropout(modules, changed))
 
 
 def _residual_dropout(modules: Modules, x: Tensor) -> Tensor:
@@ -156,7 +161,9 @@ def _residual_dropout(modules: Modules, x: Tensor) -> Tensor:
 def _gelu_by_tanh(modules: Modules, x: Tensor) -> Tensor:
     """0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), each operation by itself; CUDA's autocast takes x³ in float32."""
     tape, wide = modules.tape, modules.cast(x, FP32) if modules.learning.autocast else x
-    cube = modules.change(modules.change(wide, saves=True, temporary=2 * wide.size))
-    inside = modules.change(modules.add(x, cube))
-    bent = tape.apply([inside], inside.elements, inside.width, keeps_output=True)
-    return modules.multiply(modules.change(x), modules.change(bent))
+    half = modules.change(x)
+    with tape.holding(x, half):
+        cube = modules.change(modules.change(wide, saves=True, temporary=2 * wide.size))
+        inside = modules.change(modules.add(x, cube))
+        bent = tape.apply([inside], inside.elements, inside.width, keeps_output=True)
+        return modules.multiply(half, modules.change(bent))

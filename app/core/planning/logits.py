@@ -20,7 +20,7 @@ class Loss(StrEnum):
     CHUNKED = "chunked"  # of labelled positions, some of them at a time: the engine's own
     AT_LABELS = "at_labels"  # of labelled positions, at once
     WHOLE = "whole"  # of every position, at once
-    PLAIN = "plain"  # of every position, and once more in the arithmetic's type: transformers' own loss
+    PLAIN = "plain"  # of every position, and held to the step's end: transformers' own loss under TRL
     TILED = "tiled"  # of labelled positions, in tiles of 4,096 positions by 32,768 words
 
 

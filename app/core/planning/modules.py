@@ -45,19 +45,17 @@ class Modules:
     tape: Tape
     learning: Learning
     tokens: int
-    _casts: dict[int, Tensor] = field(default_factory=dict)
+    _casts: dict[Tensor, Tensor] = field(default_factory=dict)
 
     def cast(self, x: Tensor, width: int) -> Tensor:
         """Itself where it has that width; a parameter's copy is made once, as autocast caches it."""
         if x.width == width:
             return x
-        if x.parameter and id(x) in self._casts:
-            return self._casts[id(x)]
-        copy = self.tape.apply([x], x.elements, width)
-        if not x.storage.size and not x.learns:
-            return copy
-        self._casts[id(x)] = copy
-        return copy
+        if not x.parameter:
+            return self.tape.apply([x], x.elements, width)
+        if x not in self._casts:
+            self._casts[x] = self.tape.apply([x], x.elements, width)
+        return self._casts[x]
 
     def product(self, x: Tensor, by: Tensor, outputs: float, rows: float | None = None) -> Tensor:
         """x @ by in the type of the arithmetic: each operand is kept where the other's gradient is wanted."""
@@ -93,7 +91,8 @@ class Modules:
                 x = self.cast(x, self.learning.adapter)
             with self.tape.holding(x):
                 total = self._adapted(x, module, rank, result)
-            return self.cast(total, result.width)
+            # peft's quantised modules leave it to autocast, though DoRA's sum is float32
+            return total if self.learning.bits != 16 and self.learning.autocast else self.cast(total, result.width)
 
     def _adapted(self, x: Tensor, module: Linear, rank: float, result: Tensor) -> Tensor:
         if self.learning.dora:
@@ -109,11 +108,12 @@ class Modules:
         unpacked = learning.compute * module.weights
         x = self.cast(x, learning.compute)
         if learning.bits == 4:
-            saves, during = [], float(unpacked)
-        else:  # the input in 16 and in 8 bits, and the product in 32
-            saves, during = [x], 3 * x.elements + 4 * outputs
+            return self.tape.apply(
+                [x], outputs, learning.compute, temporary=unpacked, forward_temporary=float(unpacked)
+            )
+        rounding = 3 * x.elements + 4 * outputs  # the input in 16 and in 8 bits, and the product in 32
         return self.tape.apply(
-            [x], outputs, learning.compute, saves=saves, temporary=unpacked, forward_temporary=during
+            [x], outputs, learning.compute, saves=[x], clings_to=x, temporary=unpacked, forward_temporary=rounding
         )
 
     def _dropped(self, x: Tensor) -> Tensor:
@@ -130,21 +130,34 @@ class Modules:
 
         Source: DoRA (Liu et al., 2024), section 4.3: the norm is held for a constant.
         """
-        tape, learning = self.tape, self.learning
-        base = result
+        tape, base = self.tape, result
         x = self._dropped(x)
         magnitude = weight(module.outputs, FP32, learns=True)
-        square, whole = module.inputs * module.inputs, module.weights
-        # B A by way of a unit matrix, which autocast rounds; then its sum with W, and what the norm is taken of.
-        norm = square * (FP32 + learning.compute * learning.autocast) + whole * (2 * x.width + 2 * FP32)
-        if learning.dropout:
-            base = self._dora_base(x, module)
-        low = self._low_rank(x, module, rank)
-        first = tape.apply(
-            [magnitude, base], base.elements, FP32, saves=[base], temporary=FP32 * base.elements, forward_temporary=norm
-        )
-        second = tape.apply([magnitude, low], low.elements, FP32, saves=[low], temporary=FP32 * low.elements)
-        return self.add(result, self.add(first, self.change(second)))
+        with tape.holding(x):
+            held = self._norm_of_sum(module, x.width)
+        with tape.holding(x, held):
+            if self.learning.dropout:
+                base = self._dora_base(x, module)
+            low = self._low_rank(x, module, rank)
+            first = tape.apply([magnitude, base], base.elements, FP32, saves=[base], temporary=FP32 * base.elements)
+            with tape.holding(first):
+                second = tape.apply([magnitude, low], low.elements, FP32, saves=[low], temporary=FP32 * low.elements)
+                total = self.add(first, self.change(second))
+        return self.add(result, total)
+
+    def _norm_of_sum(self, module: Linear, width: int) -> Tensor:
+        """|W + s B A| of each output; returns what its making leaves behind in variables.
+
+        B A is computed by way of a unit matrix, which is kept, then held in the type of the input as W is.
+        """
+        compute, unit = self.learning.compute, module.inputs * module.inputs
+        kept_unit = min(compute, FP32) * unit
+        making = kept_unit + FP32 * unit * self.learning.autocast + compute * module.weights
+        copies = self.learning.bits != 16 or width != self.learning.frozen  # of W
+        left = kept_unit + width * module.weights * (1 + copies)
+        most = max(making, left + 2 * width * module.weights)
+        self.tape.apply([], module.outputs, width, forward_temporary=float(most))
+        return self.tape.input(float(left), 1, learns=False)
 
     def _dora_base(self, x: Tensor, module: Linear) -> Tensor:
         """W x once more, of the input after dropout; W in the input's type is made for it, and kept."""

@@ -28,11 +28,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Bytes of one layer: its input, what it keeps for its backward pass, and the peaks of both passes.
+    """Bytes of one layer: of an element and all of its input, what it keeps for its backward pass, and the peaks of both passes.
 
     `clings` is what it keeps from its first forward pass on although it is computed anew.
     """
 
+    width: int
     input: float
     kept: float
     clings: float
@@ -53,7 +54,8 @@ class _Gradients:
 def find_largest(architecture: Architecture, step: Step, optimizer_temporary: float) -> Moment:
     """Between the first and the last layer memory changes by as much with each, so the most is at one of the ends."""
     gradients = _gradients(architecture, step)
-    layer, scored = _layer(architecture, step), _scored(architecture, step)
+    layer = _layer(architecture, step, step.learning.base_width)
+    scored = _scored(architecture, step, layer.width)
     moments = [*_moments(architecture, step, layer, scored, gradients), Moment(gradients.every, optimizer_temporary)]
     return max(moments, key=lambda moment: moment.total)
 
@@ -67,19 +69,22 @@ def _gradients(architecture: Architecture, step: Step) -> _Gradients:
     return _Gradients(layer, head, embeddings, every)
 
 
-def _layer(architecture: Architecture, step: Step) -> _Layer:
+def _layer(architecture: Architecture, step: Step, width: int) -> _Layer:
     tape = Tape()
-    x = tape.input(step.rows.tokens * architecture.hidden, step.learning.base_width)
+    x = tape.input(step.rows.tokens * architecture.hidden, width)
     size = x.size
     if step.checkpointing:
         x.storage.size = 0.0  # counted as the checkpoint's
     output = write_layer(Modules(tape, step.learning, step.rows.tokens), architecture, step.rows, x)
-    return _Layer(size, tape.kept, tape.clinging, tape.forward_peak, tape.backward(output, stays=not step.accumulates))
+    if output.width != width:  # all layers but the first have what a layer makes for their input
+        return _layer(architecture, step, output.width)
+    backward = tape.backward(output, stays=not step.accumulates)
+    return _Layer(width, size, tape.kept, tape.clinging, tape.forward_peak, backward)
 
 
-def _scored(architecture: Architecture, step: Step) -> Scored:
+def _scored(architecture: Architecture, step: Step, width: int) -> Scored:
     tape = Tape()
-    x = tape.input(step.rows.tokens * architecture.hidden, step.learning.base_width)
+    x = tape.input(step.rows.tokens * architecture.hidden, width)
     modules = Modules(tape, step.learning, step.rows.tokens)
     return score(modules, architecture, x, step.loss, step.labelled, head_learns=step.head_learns)
 
@@ -91,10 +96,12 @@ def _moments(
     waiting = layer.input + layer.clings if checkpointing else layer.kept
     casts = step.learned_bytes / 2 if checkpointing and step.learning.autocast else 0.0  # until the forward pass ends
     during, own = layer.backward, gradients.layer
-    if checkpointing:
+    if not checkpointing:
+        yield Moment(gradients.every * step.accumulates, (layers - 1) * waiting + layer.forward)
+    else:
         during = layer.input + max(during, layer.forward + layer.input + own)
     at_loss = layers * waiting + max(scored.forward + casts, scored.backward) - scored.logits
-    last = layers * layer.clings if checkpointing else 0.0  # not let go before the whole backward pass is over
+    last = (layers - 1 + checkpointing) * layer.clings  # not let go before the whole backward pass is over
     if step.accumulates:
         yield Moment(gradients.every, at_loss, scored.logits)
         yield Moment(gradients.every, (layers - 1) * waiting + during)

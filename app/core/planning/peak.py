@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.core.errors import InvalidInput
 from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import Architecture
 from app.core.planning.logits import Loss
 from app.core.planning.moments import find_largest
 from app.core.planning.state import optimizer_bytes, weight_bytes
-from app.core.planning.step import Setting, Step, make_step
+from app.core.planning.step import NotPlanned, Setting, Step, make_step
 
 __all__ = ["Loss", "NotPlanned", "Peak", "Setting", "peak_of", "peak_of_step"]
-
-
-class NotPlanned(InvalidInput):
-    """The memory of such a step has not been derived."""
-
-    code = "not_planned"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.core.errors import InvalidInput
 from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import Architecture
 from app.core.planning.layers import Rows
@@ -11,6 +12,12 @@ from app.core.planning.logits import Loss, choose_loss
 from app.core.planning.modules import FP32, Learning
 from app.core.planning.state import Learned
 from app.core.planning.trainable import learned_tensors, mean_rank, targeted
+
+
+class NotPlanned(InvalidInput):
+    """The memory of such a step has not been derived."""
+
+    code = "not_planned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,9 @@ class Step:
 
 
 def make_step(architecture: Architecture, spec: TrainingSpec, setting: Setting, loss: Loss | None) -> Step:
-    """Raises: InvalidInput at `target_modules`, `modules_to_save` or `lora_dropout`."""
+    """Raises: InvalidInput at `target_modules`, `modules_to_save` or `lora_dropout`; NotPlanned."""
+    if architecture.experts and spec.method == "full":
+        raise NotPlanned("whole models of experts have not been measured; use lora or qlora", field="method")
     rows = _rows(architecture, spec, setting)
     full, whole = spec.method == "full", spec.modules_to_save
     automatic = spec.gradient_checkpointing == "auto"

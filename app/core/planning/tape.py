@@ -57,6 +57,7 @@ class Tape:
     _operations: list[_Operation] = field(default_factory=list)
     _saved: dict[int, Storage] = field(default_factory=dict)
     _kept: float = 0.0
+    _clung: dict[int, Storage] = field(default_factory=dict)
     _held: list[Tensor] = field(default_factory=list)
 
     @property
@@ -84,13 +85,15 @@ class Tape:
         saves: Iterable[Tensor | float] = (),
         shares: bool = False,
         keeps_output: bool = False,
+        clings_to: Tensor | None = None,
         forward_temporary: float = 0.0,
         temporary: float = 0.0,
     ) -> Tensor:
         """One operation; its output has memory of its own.
 
         `saves` are tensors, or bytes of what is made for the backward pass alone. `shares`: the output's gradient is
-        passed on as it is, a sum's for one. The temporaries are bytes that live during the operation, or its backward.
+        passed on as it is, a sum's for one. `clings_to` is let go only with the whole graph. The temporaries are bytes
+        that live during the operation, or its backward.
         """
         learns = any(each.learns for each in inputs)
         output = Tensor(elements, width, Storage(elements * width), learns)
@@ -99,6 +102,9 @@ class Tape:
         kept = [*saves, output] if keeps_output else saves
         saved = tuple(each.storage if isinstance(each, Tensor) else Storage(each) for each in kept) if learns else ()
         self.forward_peak = max(self.forward_peak, self._kept + given + output.size + forward_temporary)
+        if clings_to is not None and id(clings_to.storage) not in self._clung:
+            self._clung[id(clings_to.storage)] = clings_to.storage
+            self.clinging += clings_to.size
         for storage in saved:
             storage.holders += 1
             if id(storage) not in self._saved:
