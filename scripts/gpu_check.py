@@ -120,12 +120,12 @@ def check_attention() -> Check:
 
 def check_training(sampler: Sampler) -> list[Check]:
     """LoRA and QLoRA runs of a tiny random model, as the worker runs them: in a child, watched through NVML."""
-    lora, vram_bytes = _train(sampler, "LoRA", {})
-    qlora, _ = _train(sampler, "QLoRA", QLORA)
-    return [lora, judge_child_memory(vram_bytes), qlora]
+    lora, records, vram_bytes = _train(sampler, "LoRA", {"probe": True})
+    qlora, _, _ = _train(sampler, "QLoRA", QLORA)
+    return [lora, judge_child_memory(vram_bytes), judge_plan(records), qlora]
 
 
-def _train(sampler: Sampler, method: str, spec: dict[str, Any]) -> tuple[Check, int | None]:
+def _train(sampler: Sampler, method: str, spec: dict[str, Any]) -> tuple[Check, list[Record], int | None]:
     with tempfile.TemporaryDirectory(prefix="loradeck-gpu-check-") as name:
         folder = Path(name)
         assignment = make_assignment(folder, **spec)
@@ -134,7 +134,7 @@ def _train(sampler: Sampler, method: str, spec: dict[str, Any]) -> tuple[Check, 
         logs = [
             path.read_text(errors="replace") for path in (folder / "child.log", Path(assignment.log)) if path.exists()
         ]
-    return judge_training(records, "".join(logs), method), vram_bytes
+    return judge_training(records, "".join(logs), method), records, vram_bytes
 
 
 def judge_training(records: list[Record], log: str, method: str = "LoRA") -> Check:
@@ -148,6 +148,23 @@ def judge_training(records: list[Record], log: str, method: str = "LoRA") -> Che
     losses = {r.step: r.data["loss"] for r in records if r.kind == "metric" and r.data.get("loss") is not None}
     seen = f"losses of {len(losses)} steps, on {device}, with {optim}"
     return Check(name, len(losses) == STEPS, seen)
+
+
+def judge_plan(records: list[Record]) -> Check:
+    """The run measured what it held by component; where weights and adapter are the planned ones, all were told apart.
+
+    The model is tiny: what the kernels hold beside it outweighs its work, which is shown and not judged.
+    """
+    name = "memory beside the plan"
+    summary = next((record.data.get("summary", {}) for record in records if record.kind == "finished"), {})
+    memory = summary.get("memory")
+    if memory is None:
+        return Check(name, False, "the run measured nothing; its log says why")
+    planned, measured = memory["planned"], memory["measured"]
+    near = all(abs(measured[group] - planned[group]) <= MIB for group in ("weights", "adapter"))
+    figures = ", ".join(f"{group} {size / MIB:.1f} of {planned[group] / MIB:.1f}" for group, size in measured.items())
+    probe = f"; probe {summary['probe']['peak_bytes'] / MIB:.1f}" if "probe" in summary else ""
+    return Check(name, near, f"MiB measured of planned: {figures}{probe}")
 
 
 def judge_child_memory(vram_bytes: int | None) -> Check:

@@ -8,7 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from scripts.gpu_check import check_training, compare_with_nvidia_smi, judge_child_memory, judge_training
+from scripts.gpu_check import (
+    check_training,
+    compare_with_nvidia_smi,
+    judge_child_memory,
+    judge_plan,
+    judge_training,
+)
 from scripts.gpu_check_job import STEPS, make_assignment
 from tests.nvml.stand_in import GIB, REPOSITORY
 from worker.gpu import Sampler
@@ -118,10 +124,23 @@ def test_rows_of_the_check_are_trainable_by_its_model(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_job_of_the_check_trains_on_whatever_device_there_is(tmp_path: Path) -> None:
-    training, memory, quantised = check_training(Sampler(tmp_path))
+    training, memory, planned, quantised = check_training(Sampler(tmp_path))
 
     for check, optim in ((training, "adamw_torch"), (quantised, "adamw_8bit")):
         assert check.passed, check.seen
         assert f"losses of {STEPS} steps" in check.seen
         assert optim in check.seen
-    assert memory.name == "process_vram_bytes"
+    assert (memory.name, planned.name) == ("process_vram_bytes", "memory beside the plan")
+
+
+@pytest.mark.parametrize(("weights", "passed"), [(100 * MIB, True), (103 * MIB, False)])
+def test_weights_and_adapter_must_be_the_planned_ones(weights: int, passed: bool) -> None:
+    planned = {"weights": 100 * MIB, "adapter": MIB, "optimizer": MIB, "working": MIB, "overhead": MIB}
+    measured = {"weights": weights, "adapter": MIB, "optimizer": MIB, "working": 9 * MIB}
+    summary = {"memory": {"planned": planned, "measured": measured}, "probe": {"peak_bytes": 7 * MIB}}
+    check = judge_plan([record("finished", {"outcome": "completed", "summary": summary})])
+
+    assert check.passed is passed
+    assert f"weights {weights / MIB:.1f} of 100.0" in check.seen
+    assert "probe 7.0" in check.seen
+    assert not judge_plan([record("finished", {"outcome": "completed", "summary": {}})]).passed

@@ -30,9 +30,9 @@ Value = TypeVar("Value", bool, Sequence[float])  # as JSON holds it
 _DECIDING_CODE = ("attention", "batches", "linear_loss", "losses", "proofs", "varlen")
 _PACKAGES = ("peft", "torch", "transformers")
 _NOT_DECIDING = {  # fields of a spec that change neither the model nor what it computes before its first step
-    "base_model", "dataset", "eval_fraction", "eval_max_rows", "eval_steps", "probe", "save_steps", "save_total_limit", "logging_steps",
-    "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_ratio", "weight_decay", "seed",
-    "max_length", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "base_model", "dataset", "eval_fraction", "eval_max_rows", "eval_steps", "probe", "save_steps", "save_total_limit",
+    "logging_steps", "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_ratio",
+    "weight_decay", "seed", "max_length", "per_device_train_batch_size", "gradient_accumulation_steps",
 }  # fmt: skip
 
 _kept: ContextVar[Path | None] = ContextVar("kept_proofs", default=None)

@@ -44,7 +44,7 @@ class Run:
     ) -> None:
         self._context, self._spec, self._hardware = context, spec, hardware
         self._model, self._tokenizer, self._rows = model, tokenizer, rows
-        self._marks = MemoryMarks(model, hardware.device)
+        self._marks = MemoryMarks(model, hardware)
         self._saver = self._make_saver()
         self._callback = SpoolCallback(context, spec)
         self._trainer = self._make_trainer()

@@ -86,7 +86,8 @@ def make_plan(
 ) -> Plan:
     """Raises: InvalidInput for a config that is not a known language model's, and modules that it does not have."""
     architecture = read_architecture(config)
-    setting = Setting(element_bytes=4 if spec.bf16 is False else 2, longest_row=data.longest_row)
+    without_bf16 = spec.bf16 is False or (spec.bf16 == "auto" and box.cuda is True and box.bf16 is False)
+    setting = Setting(element_bytes=4 if without_bf16 else 2, longest_row=data.longest_row)
     trainable = count_trainable(architecture, spec)
     adapter_bytes = 0 if spec.method == "full" else adapter_file_bytes(trainable, spec)
     components, loss, not_planned = _components(architecture, spec, setting, calibration)

@@ -82,6 +82,16 @@ def test_the_longest_row_of_the_data_bounds_the_batch() -> None:
     assert any("300 tokens" in each for each in short.assumptions)
 
 
+def test_a_card_without_bfloat16_computes_in_float32() -> None:
+    box = Box(cuda=True, bf16=False)
+    old, new = plan_of("llama-3.2-1b", box), plan_of("llama-3.2-1b")
+
+    assert old.components is not None
+    assert new.components is not None
+    assert old.components["weights"] == 2 * new.components["weights"]
+    assert plan_of("llama-3.2-1b", box, bf16=False).components == old.components
+
+
 def test_a_quantised_base_is_warned_of() -> None:
     config = {**load_config(CONFIGS / "llama-3.2-1b.json"), "quantization_config": {"quant_method": "awq"}}
 

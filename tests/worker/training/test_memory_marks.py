@@ -14,11 +14,12 @@ from app.core.planning.calibration import in_groups
 from app.core.planning.config import load_config
 from app.core.planning.plan import Data, make_plan
 from worker.training.memory_marks import MemoryMarks
+from worker.training.model import Hardware
 
 pytestmark = pytest.mark.model
 
 CONFIG = Path(__file__).parents[2] / "fixtures" / "configs" / "llama-3.2-1b.json"
-CUDA = torch.device("cuda:0")
+CUDA = Hardware(torch.device("cuda:0"), torch.bfloat16)
 
 
 @pytest.fixture
@@ -71,4 +72,9 @@ def test_a_model_that_is_not_planned_and_a_cpu_leave_nothing(allocator: dict[str
     marks = MemoryMarks(make_model(adapted=True), CUDA)
 
     assert marks.summary(tmp_path, make_spec(), 100) == {}
-    assert MemoryMarks(make_model(adapted=True), torch.device("cpu")).summary(CONFIG, make_spec(), 100) == {}
+    assert (
+        MemoryMarks(make_model(adapted=True), Hardware(torch.device("cpu"), torch.float32)).summary(
+            CONFIG, make_spec(), 100
+        )
+        == {}
+    )
