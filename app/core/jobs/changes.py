@@ -113,13 +113,15 @@ def _how_many(cut: int | None, count: int | None) -> str:
 
 
 def _smaller_weights(spec: TrainingSpec) -> Iterator[Change]:
+    in_4_bits = "The frozen weights are held in 4 bits: a little is lost, and it is slower."
     if spec.method == "lora":
-        effect = "The frozen weights are held in 4 bits: a little is lost, and it is slower."
-        yield Change("qlora", "QLoRA", effect, {"method": "qlora"})
+        yield Change("qlora", "QLoRA", in_4_bits, {"method": "qlora"})
     if spec.method == "full":
-        rate = own_defaults("lora", spec.task).get("learning_rate", TrainingSpec.model_fields["learning_rate"].default)
-        effect = "An adapter is trained instead of every weight, at its own learning rate."
-        yield Change("lora", "LoRA", effect, {"method": "lora", "learning_rate": rate})
+        adapter = "An adapter is trained instead of every weight, at its own learning rate."
+        usual = TrainingSpec.model_fields["learning_rate"].default
+        for method, title, effect in (("lora", "LoRA", adapter), ("qlora", "QLoRA", f"{adapter} {in_4_bits}")):
+            rate = own_defaults(method, spec.task).get("learning_rate", usual)
+            yield Change(method, title, effect, {"method": method, "learning_rate": rate})
 
 
 def _lower_rank(spec: TrainingSpec) -> Iterator[Change]:

@@ -146,8 +146,10 @@ def test_a_shorter_length_than_the_longest_row_alone_is_offered() -> None:
 
 
 def test_of_full_training_an_adapter_takes_least_at_its_own_learning_rate() -> None:
-    change = next(change for change in rank(make_spec(method="full")) if change.key == "lora")
-    assert change.values == {"method": "lora", "learning_rate": 2e-4}
+    changes = {change.key: change for change in rank(make_spec(method="full"))}
+    for method in ("lora", "qlora"):
+        assert changes[method].values == {"method": method, "learning_rate": 2e-4}
+    assert (changes["qlora"].peak_bytes or 0) < (changes["lora"].peak_bytes or 0)
     preferring = next(change for change in rank(make_spec(method="full", task="dpo")) if change.key == "lora")
     assert preferring.values["learning_rate"] == 5e-5
 
