@@ -23,6 +23,7 @@ from app.core.database import Database
 from app.core.first_run import register_demo
 from app.core.paths import DataFolder, bundled, write_private
 from app.core.settings import Settings
+from app.datasets.doctor import router as doctor_router
 from app.datasets.router import router as datasets_router
 from app.datasets.xray import router as xray_router
 from app.jobs.router import router as jobs_router
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         jobs_router,
         datasets_router,
         xray_router,
+        doctor_router,
         models_router,
         artifacts_router,
     ):

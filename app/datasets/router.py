@@ -13,16 +13,17 @@ from sqlmodel import Session
 
 from app.core.database import Database
 from app.core.datasets.columns import parse_columns
+from app.core.datasets.faults import Row
 from app.core.datasets.formats import FORMATS
 from app.core.datasets.hub import import_again
 from app.core.datasets.models import DatasetStatus
 from app.core.datasets.normalise import UnknownFormat
 from app.core.datasets.preview import preview_raw, preview_rows
-from app.core.datasets.faults import Row
 from app.core.datasets.store import get_dataset
 from app.core.datasets.uploads import forget
 from app.core.errors import Conflict, Fault, InvalidInput, TooLarge
 from app.core.jobs.submit import KIND_OF_TASK
+from app.datasets.doctor import Asked, panel_context
 from app.datasets.hub import router as hub_router
 from app.datasets.uploading import receive, take, wait_for_import
 from app.datasets.view import UploadForm, import_context, page_context
@@ -106,6 +107,7 @@ def show_dataset(
         "rows": list(zip(raw, preview_rows(folder, dataset, first, PREVIEW_ROWS), strict=True)),
         "first": first,
         "page_rows": PREVIEW_ROWS,
+        **panel_context(session, dataset_id, Asked()),
     }
     return render(request, "datasets/show.html", context)
 

@@ -50,16 +50,23 @@ def find_check(
     session: Session, dataset: Dataset, model: BaseModel | None = None, max_length: int | None = None
 ) -> Job | None:
     """A job that has checked just this, or is about to. Raises: as `ask_check`."""
+    lost = (JobStatus.FAILED, JobStatus.CANCELLED)
+    alike = list_checks(session, dataset, model, max_length)
+    return next((job for job in alike if job.status not in lost and not job.cancel_requested), None)
+
+
+def list_checks(
+    session: Session, dataset: Dataset, model: BaseModel | None = None, max_length: int | None = None
+) -> list[Job]:
+    """Jobs that were asked for just this, the newest first, however they ended. Raises: as `ask_check`."""
     wanted = _spec_of(dataset, model, max_length)
     query = select(Job).where(
         Job.kind == JobKind.CHECK,
         Job.dataset_id == dataset.id,
         Job.base_model_id == (model.id if model else None),
-        col(Job.status).not_in((JobStatus.FAILED, JobStatus.CANCELLED)),
-        col(Job.cancel_requested).is_(False),
     )
-    found = session.exec(query.order_by(col(Job.id).desc()).limit(_LOOKED_THROUGH))
-    return next((job for job in found if job.spec == wanted), None)
+    newest = session.exec(query.order_by(col(Job.id).desc()).limit(_LOOKED_THROUGH))
+    return [job for job in newest if job.spec == wanted]
 
 
 def ask_file_check(
