@@ -108,6 +108,6 @@ def is_expression(name: Any) -> bool:
     """Whether it is a regular expression, and not an empty one."""
     try:
         re.compile(str(name))
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return False
     return bool(name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import Architecture, Linear
+from app.core.planning.patterns import compile_pattern
 from app.core.planning.state import Learned
 
 FP32_BYTES = 4
@@ -34,7 +35,9 @@ class Trainable:
 
 
 def count_trainable(architecture: Architecture, spec: TrainingSpec) -> Trainable:
-    """Raises: InvalidInput at `target_modules` or `modules_to_save` for a module that the model does not have."""
+    """Raises: InvalidInput at `target_modules` or `modules_to_save` for a module that the model does not have, and at
+    `rank_pattern` for an expression that is not tried.
+    """
     if spec.method == "full":
         return Trainable(base=architecture.parameters)
     targets = targeted(architecture, spec)
@@ -60,9 +63,9 @@ def learned_tensors(architecture: Architecture, spec: TrainingSpec, width: int) 
 
 
 def _adapter_tensors(architecture: Architecture, linear: Linear, spec: TrainingSpec) -> Iterator[Learned]:
-    for rank in _ranks(architecture, linear, spec):
-        yield Learned(rank * linear.stack * linear.inputs, FP32_BYTES)
-        yield Learned(rank * linear.stack * linear.outputs, FP32_BYTES)
+    for rank, layers in Counter(_ranks(architecture, linear, spec)).items():
+        yield Learned(rank * linear.stack * linear.inputs, FP32_BYTES, layers)
+        yield Learned(rank * linear.stack * linear.outputs, FP32_BYTES, layers)
     if spec.use_dora:
         yield Learned(linear.outputs, FP32_BYTES, architecture.layers)
 
@@ -116,7 +119,7 @@ def _ranks(architecture: Architecture, linear: Linear, spec: TrainingSpec) -> It
     if not spec.rank_pattern:
         yield from [spec.r] * architecture.layers
         return
-    patterns = [(re.compile(rf"(.*\.)?({pattern})$"), rank) for pattern, rank in spec.rank_pattern.items()]
+    patterns = [(compile_pattern(pattern), rank) for pattern, rank in spec.rank_pattern.items()]
     for layer in range(architecture.layers):
         full = f"{architecture.layer_prefix}.{layer}.{linear.path}"
         yield next((rank for pattern, rank in patterns if pattern.match(full)), spec.r)

@@ -276,7 +276,7 @@ def test_ids_may_be_numbers() -> None:
         (
             "rank_pattern",
             [{}, {"q_proj": 1, r"layers\.0": 1024}],
-            [[], {"q": 0}, {"q": 1025}, {"q": True}, {"(": 4}],
+            [[], {"q": 0}, {"q": 1025}, {"q": True}, {"(": 4}, {"q{99999999999}": 4}],
         ),
         ("alpha_pattern", [{}, {"q_proj": 0.5}], ["q_proj", {"q": 0}, {"q": 4097}, {"q": math.nan}, {"": 4}]),
     ],
