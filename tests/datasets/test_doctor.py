@@ -73,7 +73,8 @@ def test_a_dataset_page_asks_by_itself_and_then_shows_what_was_found(client: Tes
     waiting = client.post(URL, headers=HTMX).text
     assert "Waits for the worker" in waiting
     assert f'hx-get="{URL}/result?job=' in waiting
-    finish()
+    job = finish()
+    assert client.get(f"/jobs/{job.id}").status_code == 200
     for page in (client.get("/datasets/1").text, client.get(URL).text, client.post(URL, headers=HTMX).text):
         assert "✓ All 1,234 rows can be used. No odd characters, and none repeats another." in text_of(page)
         assert "hx-trigger" not in page[page.index('id="doctor"') : page.index("Eval split")]
