@@ -41,7 +41,7 @@ def _plan_here(text: str, vram_gb: float | None) -> dict[str, Any] | None:
     """From a config on this machine; None where the base model is the name of one that a dashboard has."""
     spec = parse_yaml(text)
     path = Path(spec.base_model).expanduser()
-    if not path.exists():
+    if not path.exists() and not (spec.base_model.startswith(".") or path.suffix == ".json"):
         return None
     box = Box(round(vram_gb * _GIB), "the card that was named") if vram_gb else Box()
     return make_plan(load_config(path), spec, box).to_json()

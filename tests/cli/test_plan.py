@@ -62,6 +62,16 @@ def test_a_registered_model_is_planned_by_the_dashboard(loradeck: Command, datab
     assert found.json["vram_bytes"] is None
 
 
+@pytest.mark.parametrize("missing", ["./nowhere", "nowhere/config.json"])
+def test_a_path_to_nothing_is_exit_2_without_a_dashboard(
+    loradeck: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setenv("LORADECK_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LORADECK_TOKEN", "none")
+    refused = loradeck("plan", write_spec(tmp_path, base_model=missing), "--json")
+    assert (refused.code, refused.json["error"]["field"]) == (2, "base_model")
+
+
 def test_bad_input_is_exit_2_with_its_field(loradeck: Command, tmp_path: Path) -> None:
     for values, field in (
         ({"r": 0}, "r"),
