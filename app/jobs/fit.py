@@ -13,8 +13,8 @@ from fastapi.responses import Response
 from sqlmodel import Session
 
 from app.core.errors import Conflict, Fault, InvalidInput
-from app.core.jobs.advice import SpecWarning
 from app.core.jobs.spec import parse_spec
+from app.core.jobs.warnings import SpecWarning
 from app.core.planning.history import plan_on_box
 from app.core.planning.plan import Plan
 from app.jobs.forms import CARD, parse_form, read_form

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.jobs.advice import SpecWarning, target_warnings
+from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.spec import TrainingSpec, own_defaults
+from app.core.jobs.submit import KIND_OF_TASK
 from app.core.planning.schedule import Schedule, effective_batch
 
 # Usual learning rates by (whether every weight is trained, whether from preferences), lowest and highest. Sources: the
@@ -23,6 +25,18 @@ GIB = 1 << 30
 _HIGHEST_RANK = 128
 _MANY_PASSES = 10
 _SANE_PASSES = 3
+# Leaf names of attention's projections in the architectures that transformers loads.
+_ATTENTION = re.compile(r"(q|k|v|o|qkv|kv|q_a|q_b|kv_a|kv_b|out|in)_proj(_with_mqa)?|c_attn|query_key_value|W?qkv")
+
+
+@dataclass(frozen=True, slots=True)
+class SpecWarning:
+    """A warning about a field: what it costs, and the values that would mend it."""
+
+    code: str
+    field: str
+    message: str
+    fix: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +141,27 @@ def fit_warnings(verdict: str | None, peak: int, capacity: int | None, values: M
         message = f"It is tight: {figures}. Fragments or another process may tip it over."
         return [SpecWarning("tight", "per_device_train_batch_size", message, dict(values))]
     return [SpecWarning("does_not_fit", "per_device_train_batch_size", f"It does not fit: {figures}.", dict(values))]
+
+
+def target_warnings(target_modules: str | Sequence[str], linear_modules: Sequence[str]) -> list[SpecWarning]:
+    """Adapters on attention alone, in a model that has other linear modules.
+
+    Source: QLoRA (Dettmers et al., 2023), section 4: adapters on all linear layers are needed to match full training.
+    """
+    if isinstance(target_modules, str) or not target_modules:
+        return []
+    others = [name for name in linear_modules if not _ATTENTION.fullmatch(name)]
+    if not others or not all(_ATTENTION.fullmatch(name) for name in target_modules):
+        return []
+    message = f"Attention alone is adapted; {', '.join(others)} stay as they are, which usually costs quality."
+    return [SpecWarning("attention_only", "target_modules", message, {"target_modules": "all-linear"})]
+
+
+def dataset_warnings(dataset: Dataset, task: str) -> list[SpecWarning]:
+    """A dataset whose rows are not what the task learns from, as far as they are known already."""
+    wanted = KIND_OF_TASK.get(task)
+    if wanted is None or dataset.kind == wanted or dataset.status == DatasetStatus.IMPORTING:
+        return []
+    fitting = next(each for each, kind in KIND_OF_TASK.items() if kind == dataset.kind)
+    message = f"{dataset.name} holds {dataset.kind} rows; the task {task} learns from {wanted} rows."
+    return [SpecWarning("dataset_kind", "dataset", message, {"task": fitting})]

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from app.core.jobs.advice import SpecWarning
 from app.core.jobs.spec import TrainingSpec
-from app.core.jobs.warnings import Surroundings, fit_warnings, spec_warnings
+from app.core.jobs.warnings import SpecWarning, Surroundings, fit_warnings, spec_warnings
 from app.core.planning.architecture import Architecture, read_architecture
 from app.core.planning.calibration import Calibration
 from app.core.planning.logits import Loss, choose_loss
