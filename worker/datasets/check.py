@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_GLANCE_ROWS, _GLANCE_SECONDS = 1000, 0.5
 _SEED = TrainingSpec.model_fields["seed"].default
 
 
@@ -39,19 +42,32 @@ def run_check(context: JobContext) -> dict[str, Any]:
     None. While it runs the summary holds what is known already of `rows`, `problems`, `counts` and `unusable`.
     Raises: ModelLoadError, TemplateFault, InvalidInput on `column`, JobCancelled.
     """
-    model = context.payload["base_model"]
-    context.spool.phase("load" if model else "check")
-    tokens = _load_tokenizer(model, context.payload["spec"]["max_length"]) if model else None
+    model, glance, tokens = context.payload["base_model"], {"rows": 0}, None
+    if model:
+        context.spool.phase("load")
+        glance = _glance(context.payload)
+        context.spool.summary(glance)
+        tokens = _load_tokenizer(model, context.payload["spec"]["max_length"])
     context.spool.phase("tokenize" if model else "check")
     doctor = Doctor(_make_reader(context.payload), tokens)
     source, place = _source(context.payload), Place()
-    progress = Progress(context, place, doctor.findings_so_far)
+    progress = Progress(context, place, lambda: max(glance, doctor.findings_so_far(), key=lambda found: found["rows"]))
     for number, row in progress.watch(doctor.until_unreadable(read_rows(source, place=place))):
         doctor.look_at(number, row)
     progress.finish()
     report = doctor.report()
     logger.info("%d rows looked at, %d of no use", report["rows"], report["unusable"])
     return dict(report)
+
+
+def _glance(payload: dict[str, Any]) -> dict[str, Any]:
+    """What the first rows show, for whoever waits while the tokenizer is loaded."""
+    doctor, give_up_at = Doctor(_make_reader(payload), None), time.monotonic() + _GLANCE_SECONDS
+    for number, row in islice(doctor.until_unreadable(read_rows(_source(payload))), _GLANCE_ROWS):
+        doctor.look_at(number, row)
+        if time.monotonic() > give_up_at:
+            break
+    return doctor.findings_so_far()
 
 
 def _load_tokenizer(model: dict[str, Any], max_length: int) -> TokenCheck:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.core.errors import ModelLoadError
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.submit import KIND_OF_TASK
-from tests.worker.contexts import make_context
+from tests.worker.contexts import make_context, read_records
 from tests.worker.tiny import CHAT_TEMPLATE, COLOURS, make_tokenizer
 from worker.datasets.check import run_check
 from worker.datasets.lengths import TASK_OF, make_histogram
@@ -114,6 +115,17 @@ def test_a_template_that_rewrites_history_is_told(check: Check) -> None:
 def test_a_model_without_a_template_is_told(check: Check) -> None:
     tokens = check([{"messages": say("a", "b")}], "messages", 64, None)["tokens"]
     assert (tokens["rewritten"], tokens["default_template"]) == (0, True)
+
+
+def test_what_is_wrong_with_the_first_rows_is_told_before_the_tokenizer_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{\n" + '{"text": "one"}\n' * 70)
+    payload = {"spec": {"max_length": 64}, "dataset": None, "path": str(path)}
+    context = make_context(tmp_path / "job", "check", {**payload, "base_model": {"name": "gone", "path": "gone"}})
+    with pytest.raises(ModelLoadError):
+        run_check(context)
+    (told,) = [record.data for record in read_records(context) if record.kind == "summary"]
+    assert (told["rows"], told["problems"][0]["row"]) == (71, 1)
 
 
 def test_a_hostile_template_ends_the_check(check: Check) -> None:
