@@ -14,6 +14,7 @@ from app.core.jobs.warnings import SpecWarning, Surroundings, fit_warnings, spec
 from app.core.planning.architecture import Architecture, read_architecture
 from app.core.planning.calibration import Calibration
 from app.core.planning.logits import Loss, choose_loss
+from app.core.planning.mending import find_values_that_fit
 from app.core.planning.overhead import overhead_bytes
 from app.core.planning.peak import NotPlanned, Peak, Setting, peak_of
 from app.core.planning.schedule import Past, Schedule, make_schedule
@@ -90,7 +91,7 @@ def make_plan(
     trainable = count_trainable(architecture, spec)
     adapter_bytes = 0 if spec.method == "full" else adapter_file_bytes(trainable, spec)
     components, loss, not_planned = _components(architecture, spec, setting, calibration)
-    peak = sum(components.values()) if components else None
+    peak = _total(components)
     verdict = _judge(peak, box.vram_bytes)
     disk = _disk_bytes(architecture, spec, trainable.total, adapter_bytes)
     schedule = make_schedule(spec, data.rows, past)
@@ -98,7 +99,12 @@ def make_plan(
         tuple(architecture.module_names), architecture.max_length, _quantised_by(config), box.cuda, box.bf16,
         disk, box.disk_free_bytes,
     )  # fmt: skip
-    smaller = _smaller_batch(spec) if verdict in ("tight", "does not fit") else {}
+    smaller: dict[str, Any] = {}
+    if peak is not None and box.vram_bytes is not None and verdict != "fits":
+        allowed = _TIGHT * box.vram_bytes
+        smaller = find_values_that_fit(
+            spec, peak, allowed, lambda changed: _total(_components(architecture, changed, setting, calibration)[0])
+        )
     return Plan(
         method=spec.method,
         trainable_parameters=trainable.total,
@@ -132,6 +138,10 @@ def _components(
     components = _with_overhead(peak)
     loss = choose_loss(architecture, spec.modules_to_save).value
     return (calibration.apply(components) if calibration else components), loss, None
+
+
+def _total(components: Mapping[str, int] | None) -> int | None:
+    return sum(components.values()) if components else None
 
 
 def _with_overhead(peak: Peak) -> dict[str, int]:
@@ -168,17 +178,6 @@ def _quantised_by(config: Mapping[str, Any]) -> str | None:
     if not isinstance(found, Mapping):
         return None
     return str(found.get("quant_method", "unknown method"))[:40]
-
-
-def _smaller_batch(spec: TrainingSpec) -> dict[str, Any]:
-    """Half the micro-batch at the same effective one; checkpointing where there is no batch to halve."""
-    size = spec.per_device_train_batch_size
-    if size % 2 == 0:
-        accumulation = 2 * spec.gradient_accumulation_steps
-        return {"per_device_train_batch_size": size // 2, "gradient_accumulation_steps": accumulation}
-    if spec.gradient_checkpointing is False:
-        return {"gradient_checkpointing": True}
-    return {"max_length": spec.max_length // 2} if spec.max_length >= 128 else {}
 
 
 def _assumptions(spec: TrainingSpec, setting: Setting, data: Data) -> list[str]:

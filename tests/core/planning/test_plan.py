@@ -61,17 +61,6 @@ def test_is_held_against_a_card(gib: int, verdict: str, fits: bool) -> None:
     assert [w.code for w in plan.warnings] == ([] if verdict == "fits" else [verdict.replace(" ", "_")])
 
 
-def test_the_fix_of_what_does_not_fit_takes_less_at_the_same_effective_batch() -> None:
-    box = Box(vram_bytes=8 * GIB)
-    plan = plan_of("llama-3-8b", box, **TUTORIAL)
-    fixed = plan_of("llama-3-8b", box, **{**TUTORIAL, **plan.warnings[0].fix})
-
-    assert plan.warnings[0].fix == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    assert plan.peak_bytes is not None
-    assert fixed.peak_bytes is not None
-    assert fixed.peak_bytes < plan.peak_bytes
-
-
 def test_the_longest_row_of_the_data_bounds_the_batch() -> None:
     config, spec = load_config(CONFIGS / "llama-3.2-1b.json"), make(max_length=2048)
     whole, short = make_plan(config, spec), make_plan(config, spec, data=Data(longest_row=300))

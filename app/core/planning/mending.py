@@ -1,0 +1,59 @@
+"""Values under which a job would fit: those that change least of its result first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from app.core.errors import InvalidInput
+from app.core.jobs.spec import TrainingSpec, own_defaults, parse_spec
+
+_SHORTEST = 128  # tokens; rows cut below half of that hold no conversation
+
+
+def find_values_that_fit(
+    spec: TrainingSpec, now: int, allowed: float, peak: Callable[[TrainingSpec], int | None]
+) -> dict[str, Any]:
+    """The changes, one upon the other, that bring the peak from `now` to `allowed` bytes; where none do, all that lower
+    it.
+    """
+    chosen: dict[str, Any] = {}
+    least = now
+    for change in _list_changes(spec):
+        size = _peak_with(spec, {**chosen, **change}, peak)
+        if size is None or size >= least:
+            continue
+        chosen, least = {**chosen, **change}, size
+        if size <= allowed:
+            break
+    return chosen
+
+
+def _peak_with(spec: TrainingSpec, values: Mapping[str, Any], peak: Callable[[TrainingSpec], int | None]) -> int | None:
+    try:
+        return peak(parse_spec({**spec.model_dump(mode="json"), **values}))
+    except InvalidInput:  # a combination that there is not
+        return None
+
+
+def _list_changes(spec: TrainingSpec) -> Iterator[dict[str, Any]]:
+    if spec.gradient_checkpointing is False:
+        yield {"gradient_checkpointing": True}
+    yield from _smaller_batches(spec)
+    if spec.method == "full":
+        rate = own_defaults("lora", spec.task).get("learning_rate", TrainingSpec.model_fields["learning_rate"].default)
+        yield {"method": "lora", "learning_rate": rate}
+    if spec.method != "qlora":
+        yield {"method": "qlora"}
+    for length in (spec.max_length // 2, spec.max_length // 4):
+        if length * 2 >= _SHORTEST:
+            yield {"max_length": length}
+
+
+def _smaller_batches(spec: TrainingSpec) -> Iterator[dict[str, Any]]:
+    """Halves, at the same effective batch."""
+    size, accumulation = spec.per_device_train_batch_size, spec.gradient_accumulation_steps
+    while size > 1:
+        smaller = size // 2 if size % 2 == 0 else 1
+        accumulation, size = accumulation * size // smaller, smaller
+        yield {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
