@@ -1,4 +1,4 @@
-"""The worker's lane of datasets alone, on a thread: real children check what tests upload, without a heartbeat."""
+"""The worker's lanes of datasets alone, on a thread: real children check what tests upload, without a heartbeat."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from worker.launch import Launcher
 from worker.supervisor import Supervisor
 
 _PAUSE_SECONDS = 0.01
+_LANES = (Lane.DATA, Lane.CHECK)
 
 
 class DataLane:
-    """Works through the lane's queue while it is entered. `paused` holds up what is not claimed yet."""
+    """Works through the lanes' queues while it is entered. `paused` holds up what is not claimed yet."""
 
     def __init__(self, home: Path, children: Children | ForkedChildren) -> None:
         self._database = Database(f"sqlite:///{home / 'loradeck.db'}")
         self._launcher = Launcher(self._database, DataFolder(home), home / "cache", children)  # type: ignore[arg-type]
-        self._supervisor: Supervisor | None = None
+        self._supervisors: dict[Lane, Supervisor] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="data lane")
         self.paused = False
@@ -42,19 +43,24 @@ class DataLane:
 
     def _work(self) -> None:
         while not self._stop.wait(_PAUSE_SECONDS):
-            if self._supervisor is None:
-                self._supervisor = None if self.paused else self._claim()
-            elif not self._supervisor.step():
-                self._supervisor = None
-        if self._supervisor is not None:
-            self._supervisor.interrupt(timeout_seconds=5)
+            for lane in _LANES:
+                self._work_in(lane)
+        for supervisor in self._supervisors.values():
+            supervisor.interrupt(timeout_seconds=5)
 
-    def _claim(self) -> Supervisor | None:
+    def _work_in(self, lane: Lane) -> None:
+        working = self._supervisors.get(lane)
+        if working is not None and not working.step():
+            del self._supervisors[lane]
+        if working is None and not self.paused and (claimed := self._claim(lane)) is not None:
+            self._supervisors[lane] = claimed
+
+    def _claim(self, lane: Lane) -> Supervisor | None:
         """The next job; imports from the hub are left to the tests."""
         with self._database.read() as session:
-            found = queue.find_next(session, Lane.DATA)
+            found = queue.find_next(session, lane)
             if found is None or queue.get_job(session, found).spec.get("kind") == "hub":
                 return None
         with self._database.write() as session:
-            claimed = queue.claim_next(session, Lane.DATA)
-        return self._launcher.launch(Lane.DATA, *claimed) if claimed else None
+            claimed = queue.claim_next(session, lane)
+        return self._launcher.launch(lane, *claimed) if claimed else None

@@ -172,7 +172,7 @@ def test_checks_and_previews_go_with_the_downgrade_and_the_rest_stays(database: 
         train = queue.enqueue(session, Job(name="t", kind=JobKind.TRAIN, created_at=0))
         queue.enqueue(session, Job(name="m", kind=JobKind.MERGE, source_job_id=train.id, created_at=0))
         queue.enqueue(session, Job(name="c", kind=JobKind.CHECK, created_at=0))
-        queue.claim_next(session, Lane.DATA)
+        queue.claim_next(session, Lane.CHECK)
         queue.claim_next(session, Lane.GPU)
     _migrate_to(database, "0002", command.downgrade)
     assert _kinds(database) == [("merge",), ("train",)]

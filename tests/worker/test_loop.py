@@ -75,7 +75,7 @@ def queued(scripted: ScriptedWorker, kind: JobKind) -> Job:
     ],
 )
 def test_what_downloads_nothing_has_limits_from_its_start(kind: JobKind, spec: dict[str, str], light: bool) -> None:
-    lane = Lane.VIEW if kind == JobKind.PREVIEW else Lane.DATA
+    lane = {JobKind.PREVIEW: Lane.VIEW, JobKind.CHECK: Lane.CHECK}.get(kind, Lane.DATA)
     assert _is_light(lane, Job(name="x", kind=kind, spec=spec, created_at=0)) is light
     assert not _is_light(Lane.MODEL, Job(name="x", kind=JobKind.IMPORT, spec={"kind": "gguf"}, created_at=0))
 

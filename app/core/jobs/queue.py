@@ -41,7 +41,8 @@ _NEXT = """
 _IN_LANE = {
     Lane.GPU: "job.kind IN ('train', 'merge', 'playground')",
     Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
-    Lane.DATA: "(job.kind = 'check' OR job.kind = 'import' AND job.dataset_id IS NOT NULL)",
+    Lane.DATA: "job.kind = 'import' AND job.dataset_id IS NOT NULL",
+    Lane.CHECK: "job.kind = 'check'",
     Lane.VIEW: "job.kind = 'preview'",
 }
 _NEXT_IN_LANE = {lane: text(_NEXT.format(in_lane=condition)) for lane, condition in _IN_LANE.items()}

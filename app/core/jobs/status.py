@@ -34,11 +34,12 @@ class Lane(StrEnum):
 
     GPU = "gpu"  # train, merge, playground
     MODEL = "model"  # imports of base models: a download of hours holds up nothing else
-    DATA = "data"  # imports of datasets, and checks
+    DATA = "data"  # imports of datasets
+    CHECK = "check"  # of datasets: a million rows under a model take an hour
     VIEW = "view"  # previews: somebody waits for them
 
 
-LIGHT_LANES = frozenset({Lane.DATA, Lane.VIEW})  # their processes load no torch
+LIGHT_LANES = frozenset({Lane.DATA, Lane.CHECK, Lane.VIEW})  # their processes load no torch
 
 
 ACTIVE = frozenset({JobStatus.STARTING, JobStatus.RUNNING, JobStatus.STOPPING})

@@ -111,7 +111,7 @@ def test_the_job_that_has_the_gpu_is_shown_before_an_import_and_never_a_preview(
     queue.claim_next(session, Lane.VIEW)
     assert (active_job(session), preview.status) == (None, "starting")
     check, training = _job(session, "c", JobKind.CHECK), _job(session, "t")
-    queue.claim_next(session, Lane.DATA)
+    queue.claim_next(session, Lane.CHECK)
     assert active_job(session) == check
     queue.claim_next(session, Lane.GPU)
     assert active_job(session) == training

@@ -69,7 +69,7 @@ def _job_in(session: Session, status: JobStatus) -> Job:
 
 def _claim_names(session: Session) -> list[str]:
     names = []
-    for lane in (Lane.MODEL, Lane.DATA, Lane.GPU, Lane.VIEW):
+    for lane in (Lane.MODEL, Lane.DATA, Lane.CHECK, Lane.GPU, Lane.VIEW):
         while (claimed := queue.claim_next(session, lane)) is not None:
             names.append(claimed[0].name)
     return names
@@ -164,7 +164,8 @@ def test_every_kind_of_job_has_one_lane(session: Session) -> None:
     assert claimed == {
         Lane.GPU: ["merge", "playground", "train"],
         Lane.MODEL: ["import m"],
-        Lane.DATA: ["import d", "check"],
+        Lane.DATA: ["import d"],
+        Lane.CHECK: ["check"],
         Lane.VIEW: ["preview"],
     }
 
