@@ -25,7 +25,7 @@ class DataLane:
     def __init__(self, home: Path, children: Children | ForkedChildren) -> None:
         self._database = Database(f"sqlite:///{home / 'loradeck.db'}")
         self._launcher = Launcher(self._database, DataFolder(home), home / "cache", children)  # type: ignore[arg-type]
-        self._supervisors: dict[Lane, Supervisor] = {}
+        self._supervisor: Supervisor | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="data lane")
         self.paused = False
@@ -43,17 +43,16 @@ class DataLane:
 
     def _work(self) -> None:
         while not self._stop.wait(_PAUSE_SECONDS):
-            for lane in _LANES:
-                self._work_in(lane)
-        for supervisor in self._supervisors.values():
-            supervisor.interrupt(timeout_seconds=5)
+            if self._supervisor is None:
+                self._supervisor = None if self.paused else self._claim_any()
+            elif not self._supervisor.step():
+                self._supervisor = None
+        if self._supervisor is not None:
+            self._supervisor.interrupt(timeout_seconds=5)
 
-    def _work_in(self, lane: Lane) -> None:
-        working = self._supervisors.get(lane)
-        if working is not None and not working.step():
-            del self._supervisors[lane]
-        if working is None and not self.paused and (claimed := self._claim(lane)) is not None:
-            self._supervisors[lane] = claimed
+    def _claim_any(self) -> Supervisor | None:
+        """The next job of either lane: forked children start one at a time."""
+        return next((claimed for lane in _LANES if (claimed := self._claim(lane)) is not None), None)
 
     def _claim(self, lane: Lane) -> Supervisor | None:
         """The next job; imports from the hub are left to the tests."""

@@ -48,7 +48,10 @@ def run_check(context: JobContext) -> dict[str, Any]:
         glance = _glance(context.payload)
         context.spool.summary(glance)
         tokens = _load_tokenizer(model, context.payload["spec"]["max_length"])
-    context.spool.phase("tokenize" if model else "check")
+    if model:
+        context.spool.phase("tokenize")
+    else:
+        context.spool.phase("check")
     doctor = Doctor(_make_reader(context.payload), tokens)
     source, place = _source(context.payload), Place()
     progress = Progress(context, place, lambda: max(glance, doctor.findings_so_far(), key=lambda found: found["rows"]))
