@@ -28,9 +28,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Bytes of one layer: of an element and all of its input, what it keeps for its backward pass, and the peaks of both passes.
+    """Bytes of one layer: of its input, what it keeps for its backward pass, and the peaks of both passes.
 
-    `clings` is what it keeps from its first forward pass on although it is computed anew.
+    `width` is that of an element of its input, `clings` what it keeps from its first forward pass on although it is
+    computed anew.
     """
 
     width: int
