@@ -67,7 +67,10 @@ class _Child:
 
 
 def _fork_children() -> None:
+    ended: int | None = None
     for line in sys.stdin:
+        if ended is not None:
+            os.waitpid(ended, 0)
         pid = os.fork()
         if pid == 0:
             os.setsid()
@@ -75,7 +78,9 @@ def _fork_children() -> None:
             _send_output_to(Path(assignment.log))
             os._exit(run_assignment(assignment))
         print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        ended, how = pid, os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it stays to be looked at, as a Popen's
+        assert how is not None
+        print(how.si_status if how.si_code == os.CLD_EXITED else -how.si_status, flush=True)
 
 
 if __name__ == "__main__":

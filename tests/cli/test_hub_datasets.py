@@ -15,13 +15,22 @@ from app.core.database import Database
 from app.core.datasets.hub import set_facts
 from app.core.datasets.models import Dataset
 from app.core.jobs.models import Job
-from app.core.jobs.queue import advance
-from app.core.jobs.status import JobStatus
+from app.core.jobs.queue import advance, request_cancel
+from app.core.jobs.status import JobKind, JobStatus
 from tests.cli.conftest import Command
 from tests.core.datasets.test_hub import FACTS
 
 Import = Callable[..., None]
 FILES = [{"path": "train.jsonl", "bytes": 1, "sha256": "d" * 64, "rows": 7}]
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_import(database: Database) -> Iterator[None]:
+    """Imports that nobody plays would hold up those of later tests."""
+    yield
+    with database.write() as session:
+        for job in session.exec(select(Job).where(Job.kind == JobKind.IMPORT, Job.status == JobStatus.QUEUED)).all():
+            request_cancel(session, job)
 
 
 @pytest.fixture

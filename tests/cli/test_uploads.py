@@ -57,13 +57,13 @@ def test_it_waits_until_the_rows_are_checked(loradeck: Command, lane: DataLane, 
 
 
 def test_rows_of_no_use_exit_with_2_and_leave_nothing(loradeck: Command, lane: DataLane, tmp_path: Path) -> None:
-    path = tmp_path / "late.jsonl"
+    path = tmp_path / "spoiled.jsonl"
     path.write_text(GOOD + "{oops\n")
     _later(lambda: setattr(lane, "paused", False))
     result = loradeck("datasets", "add", path, "--json")
     assert (result.code, result.json["error"]["faults"][0]["field"]) == (2, "file")
     assert "error: file: row 2: is not valid JSON" in result.err
-    assert "late" not in loradeck("datasets", "list").out
+    assert "spoiled" not in loradeck("datasets", "list").out
 
 
 def test_a_cancel_and_a_missing_worker_exit_with_1(
