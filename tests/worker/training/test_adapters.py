@@ -21,7 +21,7 @@ from tests.worker.artifacts.test_merge import merge_job
 from tests.worker.tiny import make_context, read_records, save_tiny_model, train_payload, write_rows
 from worker.artifacts.merge import run_merge
 from worker.context import JobContext
-from worker.training import samples, train
+from worker.training import run, samples
 from worker.training.adapters import add_lora, load_adapter
 from worker.training.model import Hardware, count_parameters, load_base_model
 from worker.training.train import run_training
@@ -88,7 +88,7 @@ def test_saved_variant_fits_the_original_base_and_merges(
         trained.append(logits(model))
         write(context, model, *others)
 
-    monkeypatch.setattr(train, "write_samples", write_samples)
+    monkeypatch.setattr(run, "write_samples", write_samples)
     values = {"max_steps": 6, "eval_steps": 3, "warmup_ratio": 0, **VARIANTS[variant]}
     context = make_context(
         tmp_path / "job", "train", train_payload(biased_model, write_rows(tmp_path / "rows.jsonl"), **values)
