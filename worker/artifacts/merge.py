@@ -13,14 +13,12 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import MergeError
+from worker.artifacts.answers import Reference, compare, measure_reference
 from worker.artifacts.folders import META, folder_bytes, publish_artifact
 from worker.artifacts.verify import (
-    Reference,
     certify,
-    compare,
     describe_certificate,
     measure_again,
-    measure_reference,
     require_same,
 )
 from worker.base_models.publish import hash_file

@@ -21,17 +21,15 @@ from accelerate.utils import extract_model_from_parallel
 
 from app.core.errors import JobError
 from app.core.jobs.spec import TrainingSpec
+from worker.artifacts.answers import Reference, compare, measure_reference
 from worker.artifacts.folders import check_free_space
 from worker.artifacts.merge import save_model
 from worker.artifacts.verify import (
-    Reference,
     Subject,
     certify,
-    compare,
     describe_certificate,
     dtype_name,
     measure_again,
-    measure_reference,
     rounding_warning,
 )
 from worker.base_models.checks import check_weights
