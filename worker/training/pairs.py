@@ -80,6 +80,12 @@ class Pairs(Sequence[EncodedPair]):
         return lengths
 
     @property
+    def longer_sides(self) -> Whole:
+        """Tokens of the longer sequence of each pair: what a cut to some length goes by, and the most memory."""
+        longer: Whole = self._sides.lengths.reshape(-1, 2).max(axis=1)
+        return longer
+
+    @property
     def trained_tokens(self) -> int:
         """Labelled tokens of all pairs, both sides together."""
         return self._sides.trained_tokens

@@ -15,6 +15,7 @@ from worker.training.adapters import base_stays, initial_lora
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
 from worker.training.duties import Duties
+from worker.training.encoded import Whole
 from worker.training.full import ModelOutput
 from worker.training.memory_marks import MemoryMarks
 from worker.training.model import Hardware
@@ -56,8 +57,7 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Train from where an earlier attempt stopped, save, show samples; returns the summary."""
         self._trainer.note_batch = self._context.in_hand.take
-        if not isinstance(self._rows.train, Pairs):  # of a pair both sides count together
-            self._context.in_hand.describe_rows(self._rows.train.lengths.tolist(), self._spec.max_length)
+        self._context.in_hand.describe_rows(self._longest_rows.tolist(), self._spec.max_length)
         begun = self._go_on()
         self._look_at_start(begun)
         self._trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
@@ -115,7 +115,7 @@ class Run:
     def _finish(self, begun: SavedState | None) -> dict[str, Any]:
         state, best = self._trainer.state, self._callback.best
         memory = self._marks.summary(
-            self._context.payload["base_model"]["path"], self._spec, max(self._trainer.row_lengths)
+            self._context.payload["base_model"]["path"], self._spec, int(self._longest_rows.max())
         )
         step = self._states.take_best(self._model, best, state.global_step)
         self._context.spool.phase("save")
@@ -163,6 +163,12 @@ class Run:
     def _show_samples(self, step: int, who: list[str]) -> None:
         self._context.spool.phase("sample")
         write_samples(self._context, self._model, self._tokenizer, self._prompts, step, who)
+
+    @cached_property
+    def _longest_rows(self) -> Whole:
+        """Tokens of each row, or of the longer sequence of each pair."""
+        rows = self._rows.train
+        return rows.longer_sides if isinstance(rows, Pairs) else rows.lengths
 
     @cached_property
     def _prompts(self) -> list[Prompt]:

@@ -92,6 +92,8 @@ def test_rows_are_pairs_split_and_ordered_whole(tmp_path: Path, tokenizer: Any) 
     lengths = [len(pair.chosen.input_ids) + len(pair.rejected.input_ids) for pair in rows.train.by_length()]
     assert lengths == sorted(rows.train.lengths.tolist())
     assert len(set(lengths)) > 1
+    longer = [max(len(pair.chosen.input_ids), len(pair.rejected.input_ids)) for pair in rows.train]
+    assert rows.train.longer_sides.tolist() == longer
     both = sum(side.trained_tokens for pair in rows.train for side in (pair.chosen, pair.rejected))
     assert rows.train.trained_tokens == both
 
