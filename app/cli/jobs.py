@@ -15,7 +15,7 @@ from app.cli.autopsy import print_changes
 from app.cli.client import Client
 from app.cli.output import EXIT_FAILED, AsJson, print_fields, print_json, print_table
 from app.core.errors import InvalidInput
-from app.core.jobs.status import ENDED
+from app.core.jobs.status import ENDED, status_words
 
 app = typer.Typer(help="Submit, watch and cancel jobs.", no_args_is_help=True)
 
@@ -50,7 +50,11 @@ def list_all(
     """Jobs, newest first."""
     found = Client().get("/jobs", status=status, page=page, size=limit)
     jobs = found["jobs"]
-    print_json(jobs) if json else print_table(jobs, ["id", "name", "kind", "status", "phase", "step", "max_steps"])
+    if json:
+        print_json(jobs)
+    else:
+        columns = ["id", "name", "kind", "status", "phase", "step", "max_steps"]
+        print_table([_in_words(job) for job in jobs], columns)
     if len(jobs) < found["total"]:
         message = (
             f"{len(jobs)} of {found['total']} jobs shown (page {page} of {found['pages']}); see --limit and --page."
@@ -193,4 +197,8 @@ def show_job(job: dict[str, Any], as_json: bool, fields: Sequence[str] = _FIELDS
         print_json(job)
         return
     error = {name: value for name, value in (job["error"] or {}).items() if name != "autopsy"}
-    print_fields({**job, "error": error}, fields)
+    print_fields({**_in_words(job), "error": error}, fields)
+
+
+def _in_words(job: dict[str, Any]) -> dict[str, Any]:
+    return {**job, "status": status_words(job["status"], job["summary"])}

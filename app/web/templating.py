@@ -14,6 +14,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from app.core.jobs.status import status_words
 from app.web.assets import Assets
 
 NOT_AVAILABLE = "n/a"
@@ -30,7 +31,11 @@ def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinj
         lstrip_blocks=True,
     )
     environment.filters.update(
-        bytes=format_bytes, duration=format_duration, datetime=format_datetime, number=format_number
+        bytes=format_bytes,
+        duration=format_duration,
+        datetime=format_datetime,
+        number=format_number,
+        words=status_words,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.globals.update(asset=assets.url, url_for=path_for, **extra_globals)

@@ -184,6 +184,15 @@ def test_cancel(loradeck: Command, submitted: Submitted) -> None:
     assert "has already ended (cancelled)" in again.err
 
 
+def test_a_job_that_was_stopped_and_saved_says_so_to_people(
+    loradeck: Command, submitted: Submitted, move: Move
+) -> None:
+    move(submitted["id"], "starting", "running", "cancelled", summary={"stopped_by_user": True})
+    assert "status: stopped, saved\n" in loradeck("jobs", "show", submitted["id"]).out
+    assert "stopped, saved" in loradeck("jobs", "list").out
+    assert loradeck("jobs", "show", submitted["id"], "--json").json["status"] == "cancelled"
+
+
 def test_clone(loradeck: Command, submitted: Submitted) -> None:
     clone = loradeck("jobs", "clone", submitted["id"], "--json").json
     assert (clone["status"], clone["spec"], clone["name"]) == ("queued", submitted["spec"], submitted["name"])

@@ -580,6 +580,7 @@ def test_a_run_that_was_stopped_and_saved_says_so_and_shows_what_it_came_to(
     write_receipt(folder, job, *registered)
     page = client.get(f"/jobs/{job.id}").text
     assert re.search(r'status-cancelled">.*</span> stopped, saved</span>', page)
+    assert f'data-title="stopped, saved · #{job.id} ' in page
     assert "at step 4" in page
     assert 'id="receipt"' in page
     assert "/rerun" not in page

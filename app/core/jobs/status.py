@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class JobStatus(StrEnum):
@@ -55,3 +57,9 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),
 }
+
+
+def status_words(status: str, summary: Mapping[str, Any]) -> str:
+    """For people: a job that was stopped and saved is cancelled by its status, and keeps what it learned."""
+    saved = status == JobStatus.CANCELLED and summary.get("stopped_by_user")
+    return "stopped, saved" if saved else str(status)
