@@ -3,8 +3,19 @@
 from app.core.artifacts.models import Artifact
 from app.core.datasets.models import Dataset
 from app.core.events.models import Event
-from app.core.jobs.models import Attempt, Job, WorkerState
+from app.core.jobs.models import Attempt, Job, QueueState, WorkerState
 from app.core.metrics.models import MemoryReading, Metric
 from app.core.models.models import BaseModel
 
-__all__ = ["Artifact", "Attempt", "BaseModel", "Dataset", "Event", "Job", "MemoryReading", "Metric", "WorkerState"]
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "BaseModel",
+    "Dataset",
+    "Event",
+    "Job",
+    "MemoryReading",
+    "Metric",
+    "QueueState",
+    "WorkerState",
+]

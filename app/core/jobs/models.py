@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Index
 from sqlmodel import Field
 
-from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.status import JobKind, JobStatus, OnFailure
 from app.core.table import Numbered, Table, enum_field, json_field
 
 
@@ -28,6 +28,11 @@ class Job(Numbered, table=True):
     source_job_id: int | None = Field(default=None, foreign_key="job.id", index=True)
     cancel_requested: bool = False
     save_requested: bool = False
+    save_now_requested: bool = False  # a checkpoint after the step in hand, without an end
+    paused: bool = False  # not to be claimed; where a process runs, it is to save its state and end
+    pause_reason: dict[str, Any] | None = json_field(default=None)  # {kind, message, advice}; None: somebody asked
+    start_from: int | None = None  # the step of the state to start from, 0 for anew; None: from the newest
+    forgiven_attempts: int = 0  # those before somebody started the job again; their losses count no more
     phase: str | None = None
     step: int = 0
     max_steps: int | None = None
@@ -75,3 +80,14 @@ class WorkerState(Table, table=True):
     heartbeat_at: float
     reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading
     capabilities: dict[str, Any] | None = json_field(default=None)  # what its children can do; None until they said
+
+
+class QueueState(Table, table=True):
+    """Whether jobs for the GPU start; one row, there once something was set."""
+
+    __tablename__ = "queue_state"
+
+    id: int = Field(default=1, primary_key=True)
+    paused: bool = False
+    pause_reason: dict[str, Any] | None = json_field(default=None)  # {kind, message, job_id}; None: somebody asked
+    on_failure: OnFailure = enum_field(OnFailure, "on_failure", default=OnFailure.CONTINUE)

@@ -20,6 +20,13 @@ class JobStatus(StrEnum):
     INTERRUPTED = "interrupted"  # its process is gone through no fault of its own; rescue queues it again
 
 
+class OnFailure(StrEnum):
+    """What becomes of the queue once a training has failed."""
+
+    CONTINUE = "continue"  # the next job starts
+    PAUSE = "pause"  # nothing starts until somebody has looked
+
+
 class JobKind(StrEnum):
     """What a job does."""
 
