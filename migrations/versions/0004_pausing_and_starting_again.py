@@ -1,4 +1,4 @@
-"""pausing jobs and the queue, saving now, starting a job again"""
+"""pausing jobs and the queue, saving now, starting a job again; rolling readings up and pruning events"""
 
 from __future__ import annotations
 
@@ -34,9 +34,21 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_queue_state")),
     )
+    op.add_column("memory_reading", sa.Column("seconds", sa.Integer(), server_default="1", nullable=False))
+    op.drop_index("ix_memory_reading_time", "memory_reading")
+    op.create_index("ix_memory_reading_seconds_time", "memory_reading", ["seconds", "time"])
+    op.add_column("worker_state", sa.Column("pruned_event_id", sa.Integer(), server_default="0", nullable=False))
+    op.create_index("ix_event_gpu_time", "event", ["time"], sqlite_where=sa.text("kind = 'gpu'"))
+    op.create_index("ix_job_finished_at", "job", ["finished_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_job_finished_at", "job")
+    op.drop_index("ix_event_gpu_time", "event")
+    op.drop_column("worker_state", "pruned_event_id")
+    op.drop_index("ix_memory_reading_seconds_time", "memory_reading")
+    op.create_index("ix_memory_reading_time", "memory_reading", ["time"])
+    op.drop_column("memory_reading", "seconds")
     op.drop_table("queue_state")
     for name, _, _ in reversed(_OF_JOB):
         op.drop_column("job", name)

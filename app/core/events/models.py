@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlmodel import Field
 
 from app.core.table import Numbered, json_field
@@ -17,6 +17,7 @@ class Event(Numbered, table=True):
     __table_args__ = (
         Index("ix_event_job_id_id", "job_id", "id"),  # a job's stream
         Index("ix_event_job_id_kind_id", "job_id", "kind", "id"),  # a job's log tail, its samples
+        Index("ix_event_gpu_time", "time", sqlite_where=text("kind = 'gpu'")),  # readings that are due to be pruned
         {"sqlite_autoincrement": True},
     )
 

@@ -43,7 +43,7 @@ class Job(Numbered, table=True):
     fence: int = 0  # grows with each claim; a writer with an older one is refused
     created_at: float
     started_at: float | None = None
-    finished_at: float | None = None
+    finished_at: float | None = Field(default=None, index=True)
 
 
 class Attempt(Table, table=True):
@@ -80,6 +80,7 @@ class WorkerState(Table, table=True):
     heartbeat_at: float
     reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading
     capabilities: dict[str, Any] | None = json_field(default=None)  # what its children can do; None until they said
+    pruned_event_id: int = 0  # the newest event that retention has removed; behind it the log is whole
 
 
 class QueueState(Table, table=True):

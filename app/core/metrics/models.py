@@ -24,11 +24,15 @@ class Metric(Table, table=True):
 
 
 class MemoryReading(Numbered, table=True):
-    """One sample of GPU and host, about once a second; `job_id` is the job that ran then."""
+    """One sample of GPU and host, about once a second, or several rolled up; `job_id` is the job that ran then."""
 
     __tablename__ = "memory_reading"
-    __table_args__ = (Index("ix_memory_reading_job_id_time", "job_id", "time"),)
+    __table_args__ = (
+        Index("ix_memory_reading_job_id_time", "job_id", "time"),
+        Index("ix_memory_reading_seconds_time", "seconds", "time"),  # what is due to be rolled up
+    )
 
     job_id: int | None = None
-    time: float = Field(index=True)
+    time: float
+    seconds: int = 1  # 1: a sample; 10 or 60: rolled up; 0: a sample that is never rolled up
     data: dict[str, Any] = json_field(nullable=False, default_factory=dict)
