@@ -16,6 +16,7 @@ _OF_JOB = (
     ("save_now_requested", sa.Boolean(), "0"),
     ("start_from", sa.Integer(), None),
     ("forgiven_attempts", sa.Integer(), "0"),
+    ("inputs", sa.JSON(none_as_null=True), None),
 )
 
 

@@ -33,6 +33,7 @@ class Job(Numbered, table=True):
     pause_reason: dict[str, Any] | None = json_field(default=None)  # {kind, message, advice}; None: somebody asked
     start_from: int | None = None  # the step of the state to start from, 0 for anew; None: from the newest
     forgiven_attempts: int = 0  # those before somebody started the job again; their losses count no more
+    inputs: dict[str, Any] | None = json_field(default=None)  # what a training was queued on; see app.core.jobs.inputs
     phase: str | None = None
     step: int = 0
     max_steps: int | None = None
