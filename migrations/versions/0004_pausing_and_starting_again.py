@@ -17,6 +17,7 @@ _OF_JOB = (
     ("start_from", sa.Integer(), None),
     ("forgiven_attempts", sa.Integer(), "0"),
     ("inputs", sa.JSON(none_as_null=True), None),
+    ("held_up", sa.JSON(none_as_null=True), None),
 )
 
 

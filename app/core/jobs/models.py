@@ -34,6 +34,7 @@ class Job(Numbered, table=True):
     start_from: int | None = None  # the step of the state to start from, 0 for anew; None: from the newest
     forgiven_attempts: int = 0  # those before somebody started the job again; their losses count no more
     inputs: dict[str, Any] | None = json_field(default=None)  # what a training was queued on; see app.core.jobs.inputs
+    held_up: dict[str, Any] | None = json_field(default=None)  # {kind, message, since}: what it waits for in mid-run
     phase: str | None = None
     step: int = 0
     max_steps: int | None = None
