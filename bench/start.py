@@ -2,10 +2,11 @@
 
     python -m bench.start [--model FOLDER] [--runs 3] [--steps 4]
 
-`warm` is a spare child that waits with its imports done, with the rows that an earlier job has tokenized and what it
-has proven of the model; `cold` is a fresh process that has neither; `bare` is a fresh process with peft and
-transformers' Trainer alone (bench.bare_job). All train the same model on the same rows with the same settings on the
-CPU, and are ended after `--steps` steps. Seconds count from the hand-over of the job, or from the start of the script.
+`warm` is a spare child that waits with its imports done and the model of the last job loaded, with the rows that an
+earlier job has tokenized and what it has proven of the model; `cold` is a fresh process that has none of these; `bare`
+is a fresh process with peft and transformers' Trainer alone (bench.bare_job). All train the same model on the same rows
+with the same settings on the CPU, and are ended after `--steps` steps. Seconds count from the hand-over of the job, or
+from the start of the script.
 Memory is the process' largest resident set in MB (10^6 bytes), as the kernel counts it; `cpu_seconds` are those of the
 whole process, a spare's imports included.
 Exits with 1 where our peak is not below the bare script's.
@@ -55,7 +56,7 @@ def run_ours(model: Path, rows: Path, spec: dict[str, Any], folder: Path, *, war
         "proofs": str(proofs),
         "dataset": {"name": "bench", "path": str(rows), "tokens": str(tokens), "format": "messages", "sha256": None},
     }
-    children = Children(keep_spare=warm, log=folder / "spare.log")
+    children = Children(keep_spare=warm, log=folder / "spare.log", likely_model=lambda: model)
     children.ready_spare()
     if warm:
         _wait_until_idle(os.getpid())

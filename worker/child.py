@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _UNEXPECTED = (
     "This was not foreseen. The end of the job's log says where it happened: if it names a file, library or setting "
     "of yours, mend that and submit the job again; else report it together with the log."
 )
-SPARE_FLAG = "--spare"  # import everything ahead of the assignment
+SPARE_FLAG = "--spare"  # import everything ahead of the assignment; what follows is a model to load ahead
 
 # kind of job -> module:function, called with the JobContext; it returns the job's summary.
 JOB_FUNCTIONS: dict[str, str] = {
@@ -128,17 +128,19 @@ def _send_output_to(log: Path) -> None:
     os.close(descriptor)
 
 
-def _get_ready() -> None:
-    """What takes long and is the same for every job; see `worker.warm_up`."""
+def _get_ready(models: Sequence[str]) -> None:
+    """What takes long and is the same for every job, and for most jobs that follow others; see `worker.warm_up`."""
     for target in JOB_FUNCTIONS.values():
         importlib.import_module(target.partition(":")[0])
     importlib.import_module("worker.warm_up").warm_up()
+    for folder in models:
+        importlib.import_module("worker.training.preload").preload(Path(folder))
 
 
 def main() -> int:
     _prepare_process()
     if SPARE_FLAG in sys.argv:
-        _get_ready()
+        _get_ready(sys.argv[sys.argv.index(SPARE_FLAG) + 1 :])
     line = sys.stdin.readline()
     if not line:
         return 0

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from worker.child import SPARE_FLAG
@@ -21,10 +21,18 @@ CHILD_COMMAND = (sys.executable, "-m", "worker.child")
 class Children:
     """Hands out processes that wait for an assignment, each with a process group of its own."""
 
-    def __init__(self, *, keep_spare: bool, log: Path, command: Sequence[str] = CHILD_COMMAND) -> None:
+    def __init__(
+        self,
+        *,
+        keep_spare: bool,
+        log: Path,
+        command: Sequence[str] = CHILD_COMMAND,
+        likely_model: Callable[[], Path | None] = lambda: None,
+    ) -> None:
         self._command = command
         self._keep_spare = keep_spare
         self._log = log  # of a spare, until it has a job and writes to that job's log
+        self._likely_model = likely_model  # the folder of the one that a next job may train, for a spare to load
         self._spare: subprocess.Popen[str] | None = None
 
     def ready_spare(self) -> None:
@@ -34,7 +42,8 @@ class Children:
             self._keep_spare = False  # its imports fail: say so once, and let the next job report it
             self._spare = None
         if self._keep_spare and self._spare is None:
-            self._spare = self._spawn(self._log, SPARE_FLAG)
+            model = self._likely_model()
+            self._spare = self._spawn(self._log, SPARE_FLAG, *([str(model)] if model else []))
 
     def start(self, assignment: Assignment, *, cold: bool = False) -> subprocess.Popen[str]:
         """A child that works on the assignment: the spare if it is there, else a new one; a `cold` one is always new.

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
@@ -16,6 +17,7 @@ from app.core.database import Database
 from app.core.errors import AppError
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job, WorkerState
+from app.core.jobs.queries import likely_model_path
 from app.core.jobs.status import JobStatus, Lane
 from app.core.paths import DataFolder
 from app.core.settings import Settings
@@ -179,9 +181,17 @@ class Worker:
 def build_worker(settings: Settings, database: Database) -> Worker:
     """A worker as `python -m worker` runs it."""
     folder = DataFolder(settings.home)
-    children = Children(keep_spare=settings.spare_child, log=_spare_log(folder))
+    children = Children(
+        keep_spare=settings.spare_child, log=_spare_log(folder), likely_model=partial(_likely_model, database)
+    )
     probe = Probe(database, folder.home / "probe.log")
     return Worker(settings, database, children, Sampler(folder.home), probe)
+
+
+def _likely_model(database: Database) -> Path | None:
+    with database.read() as session:
+        path = likely_model_path(session)
+    return None if path is None else Path(path)
 
 
 def _spare_log(folder: DataFolder) -> Path:

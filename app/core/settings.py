@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest dataset upload, in bytes.")
     spare_child: bool = Field(
-        True, description="Keep a child process with imports done, so a job starts at once (~420 MB while idle)."
+        True,
+        description="Keep a child process with imports done, so a job starts at once (~420 MB while idle, and a small model).",
     )
     log_level: str = Field("INFO", description="Level of the log on stderr.")
     url: str | None = Field(None, description="Client only: address of a dashboard elsewhere.")

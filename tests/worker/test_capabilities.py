@@ -104,7 +104,7 @@ hardware, values = choose_hardware("auto"), {"base_model": "tiny", "dataset": "r
 save_tiny_model(sys.argv[1])
 for method in ("lora", "qlora"):
     spec = parse_spec({**values, "method": method})
-    model = train.load_base_model(sys.argv[1], hardware, find_quantization(spec.model_dump()))
+    model = train.base_model_of(sys.argv[1], hardware, find_quantization(spec.model_dump()))
     layer = train.add_lora(model, spec, "tiny").base_model.model.model.layers[0].self_attn.q_proj
     print(method, type(layer).__name__, any(name.startswith("bitsandbytes.") for name in sys.modules))
 """

@@ -11,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from worker import child, warm_up
+from worker.training import preload
 
 pytestmark = pytest.mark.model
 
@@ -36,12 +37,16 @@ def test_warm_up_really_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(p.numel() for p in models[0].parameters()) < 10_000
 
 
-@pytest.mark.parametrize(("flags", "times"), [([], 0), (["--spare"], 1)])
-def test_only_a_spare_child_warms_up(flags: list[str], times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
+@pytest.mark.parametrize(
+    ("flags", "done"),
+    [([], []), (["--spare"], ["warm"]), (["--spare", "/models/1"], ["warm", Path("/models/1")])],
+)
+def test_only_a_spare_child_warms_up(flags: list[str], done: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
     monkeypatch.setattr(sys, "argv", ["child", *flags])
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(child, "_prepare_process", lambda: None)
-    monkeypatch.setattr(warm_up, "warm_up", lambda: calls.append(1))
+    monkeypatch.setattr(warm_up, "warm_up", lambda: calls.append("warm"))
+    monkeypatch.setattr(preload, "preload", calls.append)
     assert child.main() == 0
-    assert len(calls) == times
+    assert calls == done

@@ -27,6 +27,7 @@ from worker.context import JobContext
 from worker.inference.generate import stop_token_ids
 from worker.training.adapters import load_adapter
 from worker.training.model import Hardware, load_base_model, set_threads
+from worker.training.preload import release
 from worker.training.quantization import Quantization, copy_dequantized, find_quantization
 from worker.training.tokenizer import load_tokenizer
 
@@ -50,6 +51,7 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     dtype, stages = _DTYPES[context.payload["dtype"]], Stages(context, _STAGES)
     stages.enter("load")
     set_threads()
+    release()
     trained = TrainedBase.of(check_adapter(adapter, base["name"]))
     tokenizer = load_tokenizer(adapter)
     model, effect = load_tuned(base["path"], adapter, tokenizer, trained)

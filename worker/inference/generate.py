@@ -20,10 +20,10 @@ from worker.training.data import (
     ensure_chat_template,
     special_ids,
 )
-from worker.training.model import choose_hardware, load_base_model, set_threads
+from worker.training.model import choose_hardware, set_threads
+from worker.training.preload import base_model_of, tokenizer_of
 from worker.training.quantization import Quantization, find_quantization
 from worker.training.reading import Messages
-from worker.training.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def run_generate(context: JobContext) -> dict[str, Any]:
     messages = _messages(payload)
     context.spool.phase("load")
     set_threads()
-    tokenizer = load_tokenizer(payload["base_model"]["path"])
+    tokenizer = tokenizer_of(payload["base_model"]["path"])
     spec = payload.get("spec", {})
     model = load_model(payload["base_model"]["path"], payload.get("adapter_path"), find_quantization(spec))
     context.spool.phase("generate")
@@ -84,7 +84,7 @@ def run_generate(context: JobContext) -> dict[str, Any]:
 
 def load_model(base_path: str, adapter_path: str | None, quantization: Quantization | None = None) -> Any:
     """The base model, with the adapter if one is given, ready to generate. Raises: ModelLoadError."""
-    model = load_base_model(base_path, choose_hardware("auto"), quantization)
+    model = base_model_of(base_path, choose_hardware("auto"), quantization)
     if adapter_path is not None:
         model = load_adapter(model, adapter_path)
     model.config.use_cache = True

@@ -22,7 +22,7 @@ from accelerate.utils import extract_model_from_parallel
 from app.core.errors import JobError
 from app.core.jobs.spec import TrainingSpec
 from worker.artifacts.answers import Reference, compare, measure_reference
-from worker.artifacts.folders import check_free_space
+from worker.artifacts.disk import check_free_space
 from worker.artifacts.merge import save_model
 from worker.artifacts.verify import (
     Subject,
@@ -35,8 +35,9 @@ from worker.artifacts.verify import (
 from worker.base_models.checks import check_weights
 from worker.context import JobContext
 from worker.training.callback import check_cancelled
-from worker.training.model import Hardware, load_base_model
+from worker.training.model import Hardware
 from worker.training.outputs import Certificate, Writing
+from worker.training.preload import base_model_of
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100)[0], skip_spe
 
 def load_whole_model(path: str | Path, hardware: Hardware) -> Any:
     """The base model with every weight trainable, in fp32 whatever the hardware computes in. Raises: ModelLoadError."""
-    return load_base_model(path, replace(hardware, dtype=torch.float32))
+    return base_model_of(path, replace(hardware, dtype=torch.float32))
 
 
 class ModelOutput:

@@ -18,14 +18,14 @@ from worker.training.data import ensure_chat_template
 from worker.training.device_limit import device_limit
 from worker.training.dropout import quicken_dropout
 from worker.training.full import load_whole_model
-from worker.training.model import choose_hardware, load_base_model, set_threads
+from worker.training.model import choose_hardware, set_threads
+from worker.training.preload import base_model_of, tokenizer_of
 from worker.training.proofs import keeping_proofs, what_decides
 from worker.training.quantization import find_quantization
 from worker.training.receipt import write_receipt
 from worker.training.rerun import check_rerun
 from worker.training.rows import load_rows
 from worker.training.run import Run
-from worker.training.tokenizer import load_tokenizer
 from worker.training.trainer import choose_optim
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def run_training(context: JobContext) -> dict[str, Any]:
     require_capabilities(spec)
     hardware, quantization = choose_hardware(spec.bf16), find_quantization(spec.model_dump())
     logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())
-    tokenizer = load_tokenizer(base["path"])
+    tokenizer = tokenizer_of(base["path"])
     if spec.task != "text" and ensure_chat_template(tokenizer):
         logger.warning("%s has no chat template: ChatML is used, and saved with what is trained", base["name"])
     check_cancelled(context)
@@ -54,7 +54,7 @@ def run_training(context: JobContext) -> dict[str, Any]:
     if spec.method == "full":
         model = load_whole_model(base["path"], hardware)
     else:
-        model = add_lora(load_base_model(base["path"], hardware, quantization), spec, base["name"])
+        model = add_lora(base_model_of(base["path"], hardware, quantization), spec, base["name"])
     if hardware.device.type == "cpu":
         quicken_dropout(model)
     context.spool.phase("tokenize")

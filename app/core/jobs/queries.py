@@ -91,6 +91,14 @@ def find_awaited(session: Session, job: Job) -> str | None:
     return dataset.name if dataset is not None and dataset.status == DatasetStatus.IMPORTING else None
 
 
+def likely_model_path(session: Session) -> str | None:
+    """The folder of the model that a next job will most likely train: the last job's, else the newest one's."""
+    order = (func.coalesce(func.max(Job.id), 0).desc(), col(BaseModel.id).desc())
+    on_it = (col(Job.base_model_id) == BaseModel.id) & (col(Job.kind) == JobKind.TRAIN)
+    ready = select(BaseModel.path).outerjoin(Job, on_it).where(BaseModel.status == ModelStatus.READY)
+    return session.exec(ready.group_by(col(BaseModel.id)).order_by(*order)).first()
+
+
 def worker_view(session: Session, now: float) -> dict[str, Any]:
     """The worker as `health` shows it: {alive, pid, heartbeat_age_seconds, job_id, capabilities}."""
     state = session.get(WorkerState, 1)

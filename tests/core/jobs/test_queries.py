@@ -14,12 +14,14 @@ from app.core.jobs.queries import (
     WORKER_ALIVE_SECONDS,
     active_job,
     latest_reading,
+    likely_model_path,
     list_jobs,
     queue_position,
     queued_jobs,
     worker_view,
 )
 from app.core.jobs.status import JobKind, JobStatus, Lane
+from app.core.models.models import BaseModel, ModelStatus
 
 NOW = 1_000_000.0
 
@@ -123,3 +125,14 @@ def test_the_worker_shows_its_job(session: Session) -> None:
     job = _job(session, "mine")
     queue.claim_next(session)
     assert worker_view(session, NOW)["job_id"] == job.id
+
+
+def test_the_likely_model_is_that_of_the_last_training_else_the_newest(session: Session) -> None:
+    assert likely_model_path(session) is None
+    for name, status in [("a", ModelStatus.READY), ("b", ModelStatus.READY), ("c", ModelStatus.IMPORTING)]:
+        session.add(BaseModel(name=name, status=status, path=f"/models/{name}", created_at=NOW))
+    session.flush()
+    assert likely_model_path(session) == "/models/b"
+    _job(session, "trained", base_model_id=1)
+    _job(session, "merged", JobKind.MERGE, base_model_id=2)
+    assert likely_model_path(session) == "/models/a"

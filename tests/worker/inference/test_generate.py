@@ -103,7 +103,7 @@ def test_base_that_was_trained_quantised_answers_quantised(
         loaded.append(quantization.name if quantization else None)
         return load_base_model(path, hardware, quantization)
 
-    monkeypatch.setattr("worker.inference.generate.load_base_model", load)
+    monkeypatch.setattr("worker.inference.generate.base_model_of", load)
     for method in ("qlora", "lora"):
         spec = parse_spec({"base_model": "tiny", "dataset": "boxes", "method": method}).model_dump(mode="json")
         assert _run(tmp_path / method, base, messages=QUESTION, spec=spec)["tokens"] > 0
