@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, text
 from sqlmodel import Session, col, select
 
 from app.core.events.models import Event
 from app.core.events.types import EventKind
+
+_MARKERS = select(Event).where(col(Event.job_id).is_(None), Event.kind == EventKind.PRUNED.value)
 
 
 def append(
@@ -37,8 +39,28 @@ def read_after(session: Session, after: int, *, job_id: int | None = None, limit
 
 
 def latest_id(session: Session) -> int:
-    """The newest event's id, 0 where there is none."""
-    return session.exec(select(func.max(Event.id))).one() or 0
+    """The id that was given last, also where its event was pruned since; 0 where none was given."""
+    given = session.connection().execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'event'")).scalar()
+    return int(given or 0)
+
+
+def pruned_through(session: Session) -> int:
+    """Up to which id events may be missing, GPU readings aside; 0 where nothing was pruned."""
+    first = session.exec(select(func.min(Event.id))).one()
+    gone = latest_id(session) if first is None else first - 1
+    marker = session.exec(_MARKERS.order_by(col(Event.id).desc()).limit(1)).first()
+    return gone if marker is None else max(gone, int(marker.data["through"]))
+
+
+def mark_pruned(session: Session, through: int) -> None:
+    """Say that events up to an id were dropped by rule; whoever drops them calls this in the same transaction.
+
+    Who resumes from behind an older event is told so by the stream (`reset`).
+    """
+    through = max(through, pruned_through(session))
+    for marker in session.exec(_MARKERS).all():
+        session.delete(marker)
+    append(session, EventKind.PRUNED, {"through": through})
 
 
 def prune_readings(session: Session, before: float) -> None:

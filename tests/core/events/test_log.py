@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, col
 
 from app.core.database import Database
-from app.core.events.log import append, latest_id, prune_readings, read_after
+from app.core.events.log import append, latest_id, mark_pruned, prune_readings, pruned_through, read_after
 from app.core.events.models import Event
 from app.core.events.types import EventKind
 
@@ -36,7 +36,7 @@ def test_ids_are_never_used_twice(database: Database) -> None:
     with database.write() as session:
         session.exec(delete(Event).where(col(Event.id) >= 2))
     with database.write() as session:
-        assert latest_id(session) == 1
+        assert latest_id(session) == 3
         assert _append(session, 1) == [4]
     with database.write() as session:
         session.exec(delete(Event))
@@ -94,3 +94,38 @@ def test_pruning_drops_old_readings_alone(session: Session) -> None:
     session.flush()
     prune_readings(session, before=5.0)
     assert [(event.kind, event.time) for event in read_after(session, 0)] == [("log", 1.0), ("gpu", 9.0)]
+
+
+def test_nothing_is_said_to_be_pruned_at_first(session: Session) -> None:
+    assert pruned_through(session) == 0
+    _append(session, 3)
+    assert pruned_through(session) == 0
+
+
+def test_a_log_whose_beginning_is_gone_tells_where_it_begins(session: Session) -> None:
+    _append(session, 5)
+    session.exec(delete(Event).where(col(Event.id) < 4))
+    assert pruned_through(session) == 3
+    session.exec(delete(Event))
+    assert pruned_through(session) == 5
+
+
+def test_events_dropped_from_the_middle_are_told_by_the_one_newest_marker(session: Session) -> None:
+    _append(session, 9)
+    session.exec(delete(Event).where(col(Event.id).in_([3, 4])))
+    mark_pruned(session, through=4)
+    assert pruned_through(session) == 4
+    session.exec(delete(Event).where(col(Event.id) == 7))
+    mark_pruned(session, through=7)
+    mark_pruned(session, through=2)
+    assert pruned_through(session) == 7
+    assert [(event.id, event.kind) for event in read_after(session, 9)] == [(12, "pruned")]
+
+
+def test_readings_that_went_by_age_do_not_count_as_pruned(session: Session) -> None:
+    for kind in (EventKind.LOG, EventKind.GPU, EventKind.LOG):
+        append(session, kind, {}, at=1.0)
+    session.flush()
+    prune_readings(session, before=5.0)
+    assert _ids(read_after(session, 0)) == [1, 3]
+    assert pruned_through(session) == 0
