@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One invalid input: the field it belongs to, what is wrong, and what to do."""
+    """One invalid input: the field it belongs to, what is wrong, what to do, and the values that would mend it."""
 
     field: str
     message: str
     advice: str | None = None
+    fix: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """{field, message, advice, fix?}."""
+        values = asdict(self)
+        return values if self.fix is not None else {name: value for name, value in values.items() if name != "fix"}
 
 
 class AppError(Exception):
@@ -43,12 +49,23 @@ class Conflict(AppError):
 
     code = "conflict"
 
-    def __init__(self, message: str | None = None, *, advice: str | None = None, field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        advice: str | None = None,
+        field: str | None = None,
+        state: str | None = None,
+        possible: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(message, advice=advice)
         self.field = field  # of the input that collides with what is there, where one does
+        self.state = state  # of the job that the action was asked of
+        self.possible = possible  # what can be asked of it instead
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), **({"field": self.field} if self.field else {})}
+        more = {"field": self.field or None, "state": self.state, "possible": self.possible}
+        return {**super().to_json(), **{name: value for name, value in more.items() if value is not None}}
 
 
 class Forbidden(AppError):
@@ -80,7 +97,7 @@ class InvalidInput(AppError):
         super().__init__("; ".join(lines), advice=self.faults[0].advice if self.faults else None)
 
     def to_json(self) -> dict[str, Any]:
-        faults = [asdict(fault) for fault in self.faults]
+        faults = [fault.to_json() for fault in self.faults]
         return {**super().to_json(), **({"field": self.faults[0].field, "faults": faults} if faults else {})}
 
 
@@ -94,6 +111,24 @@ class DatabaseTooNew(AppError):
     """The database was written by a newer version of Loradeck."""
 
     code = "database_too_new"
+
+
+class DatabaseDamaged(AppError):
+    """The database is damaged."""
+
+    code = "database_damaged"
+
+
+class BackupFailed(AppError):
+    """The backup could not be made."""
+
+    code = "backup_failed"
+
+
+class RestoreFailed(AppError):
+    """The backup could not be restored."""
+
+    code = "restore_failed"
 
 
 class WorkerAlreadyRunning(AppError):

@@ -9,71 +9,48 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import func, text, update
+from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.errors import Conflict, NotFound
 from app.core.events import log
 from app.core.events.types import EventKind
+from app.core.jobs.claims import CLAIM, find_next
+from app.core.jobs.losses import LIMITS, Cause, lost_error, note_loss
 from app.core.jobs.models import Attempt, Job
+from app.core.jobs.queue_state import after_failure
 from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus, Lane
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.table import MAX_ID
 
 _IMPORT_AGAIN = "Press “Import again” on {} page"
-MAX_ATTEMPTS = 3  # a job whose process is lost this often fails for good
-
-_CLAIM = text("""
-    UPDATE job SET status = 'starting', fence = fence + 1, attempts = attempts + 1, error = NULL, finished_at = NULL,
-                   phase = NULL, step = 0, eta_seconds = NULL, started_at = coalesce(started_at, :now)
-    WHERE status = 'queued' AND id = :id
-    RETURNING id
-""")
-_NEXT = """
-    SELECT job.id FROM job LEFT JOIN base_model ON base_model.id = job.base_model_id
-                           LEFT JOIN dataset ON dataset.id = job.dataset_id
-    WHERE job.status = 'queued' AND {in_lane}
-          AND (job.kind = 'import' OR coalesce(base_model.status, 'ready') = 'ready'
-                                  AND coalesce(dataset.status, 'ready') = 'ready')
-    ORDER BY job.priority DESC, job.position, job.id LIMIT 1
-"""
-_IN_LANE = {
-    Lane.GPU: "job.kind IN ('train', 'merge', 'playground')",
-    Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
-    Lane.DATA: "job.kind = 'import' AND job.dataset_id IS NOT NULL",
-    Lane.CHECK: "job.kind = 'check'",
-    Lane.VIEW: "job.kind = 'preview'",
-}
-_NEXT_IN_LANE = {lane: text(_NEXT.format(in_lane=condition)) for lane, condition in _IN_LANE.items()}
 
 
 def enqueue(session: Session, job: Job) -> Job:
     """Store a new job at the end of its priority's queue; from here on the worker may claim it."""
-    last = session.exec(select(func.max(Job.position)).where(Job.status == JobStatus.QUEUED)).one()
-    job.position = (last or 0.0) + 1.0
+    job.position = last_position(session) + 1.0
     session.add(job)
     session.flush()
-    _announce(session, job)
+    announce(session, job)
     return job
 
 
-def find_next(session: Session, lane: Lane) -> int | None:
-    """The id of the lane's first job that can start. One whose model or dataset is imported waits."""
-    row = session.execute(_NEXT_IN_LANE[lane]).first()
-    return None if row is None else int(row[0])
+def last_position(session: Session) -> float:
+    """The position of the job that waits last, 0 where none waits."""
+    return session.exec(select(func.max(Job.position)).where(Job.status == JobStatus.QUEUED)).one() or 0.0
 
 
 def claim_next(session: Session, lane: Lane = Lane.GPU) -> tuple[Job, Attempt] | None:
     """Take the lane's first job that can start: no other worker gets it."""
     found = find_next(session, lane)
-    if found is None or session.execute(_CLAIM, {"id": found, "now": time.time()}).first() is None:
+    if found is None or session.execute(CLAIM, {"id": found, "now": time.time()}).first() is None:
         return None
     job = get_job(session, found)
     attempt = Attempt(job_id=job.key, number=job.attempts, fence=job.fence, started_at=time.time())
     session.add(attempt)
     session.flush()
-    _announce(session, job)
+    announce(session, job)
     return job, attempt
 
 
@@ -100,7 +77,7 @@ def advance(session: Session, job: Job, to: JobStatus, **fields: Any) -> Job:
     if moved.rowcount != 1:  # type: ignore[attr-defined]
         raise Conflict(f"Job {job.id} has moved on since it was read as {job.status}.")
     job = get_job(session, job.key)
-    _announce(session, job)
+    announce(session, job)
     if to in ENDED:
         _settle(session, job)
     return job
@@ -110,9 +87,9 @@ def _left_behind(job: Job, to: JobStatus) -> dict[str, Any]:
     """What no longer holds once no process works on the job; only training counts steps that say something later."""
     if to in ACTIVE:
         return {}
-    idle: dict[str, Any] = {"phase": None, "eta_seconds": None}
+    idle: dict[str, Any] = {"phase": None, "eta_seconds": None, "save_now_requested": False}
     if to in ENDED:
-        idle["finished_at"] = time.time()
+        idle |= {"finished_at": time.time(), "paused": False, "pause_reason": None}
         idle |= {} if job.kind == JobKind.TRAIN else {"step": 0, "max_steps": None}
     return idle
 
@@ -132,31 +109,26 @@ def request_cancel(session: Session, job: Job, *, save: bool = False) -> Job:
     return get_job(session, job.key)
 
 
-def interrupt(session: Session, job: Job) -> Job:
-    """The job's process is gone through no fault of its own: queue it again.
+def interrupt(
+    session: Session, job: Job, cause: Cause = Cause.PROCESS_LOST, error: dict[str, Any] | None = None
+) -> Job:
+    """The job's process is gone through no fault of its own: queue it again, to go on from what it has saved.
 
-    A job whose processes keep getting lost fails in the end. An attempt that has an outcome was no loss: a worker that
-    stops as planned leaves one.
+    `error` is what is known of the loss. A job that is lost to the same cause too often fails in the end; one that was
+    paused, or for which the disk is too full, is not claimed before it is resumed.
     """
+    times = note_loss(session, job, cause)
     job = advance(session, job, JobStatus.INTERRUPTED)
     if job.cancel_requested:
         return advance(session, job, JobStatus.CANCELLED)
-    lost = select(func.count()).where(Attempt.job_id == job.id, col(Attempt.outcome).is_(None))
-    losses = session.exec(lost).one()
-    if losses >= MAX_ATTEMPTS:
-        error = {
-            "kind": "interrupted",
-            "message": f"Its process was lost {losses} times.",
-            "advice": f"Look at the log's last lines, then {_again(job)}.",
-        }
-        return advance(session, job, JobStatus.FAILED, error=error)
-    return advance(session, job, JobStatus.QUEUED)
-
-
-def _again(job: Job) -> str:
-    if job.kind != JobKind.TRAIN:
-        return "ask for it again"
-    return f"try again by `loradeck jobs clone {job.id}`, or Clone on its page"
+    if times >= LIMITS[cause].times:
+        return advance(session, job, JobStatus.FAILED, error=lost_error(job, cause, times, error))
+    if error is None:
+        return advance(session, job, JobStatus.QUEUED)
+    told = lost_error(job, cause, times, error)
+    if cause is Cause.DISK_FULL:
+        return advance(session, job, JobStatus.QUEUED, paused=True, pause_reason=told)
+    return advance(session, job, JobStatus.QUEUED, error=told)
 
 
 def move(session: Session, job: Job, to: int) -> Job:
@@ -176,20 +148,21 @@ def move(session: Session, job: Job, to: int) -> Job:
         each.position = float(place)
     session.add_all(queue)
     session.flush()
-    _announce(session, job)
+    announce(session, job)
     return job
 
 
-def _announce(session: Session, job: Job) -> None:
-    """One `status` event per move, and `finished` when nothing will follow."""
+def announce(session: Session, job: Job) -> None:
+    """One `status` event per move, and `finished` when nothing will follow unless somebody starts it again."""
     data = {"status": job.status.value, "name": job.name, "kind": job.kind.value, "error": job.error}
-    log.append(session, EventKind.STATUS, data, job_id=job.id)
+    log.append(session, EventKind.STATUS, {**data, "paused": job.paused}, job_id=job.id)
     if job.status in ENDED:
         log.append(session, EventKind.FINISHED, {**data, "summary": job.summary}, job_id=job.id)
 
 
 def _settle(session: Session, job: Job) -> None:
-    """What the end of an import means for what it was to bring, and for the jobs that wait for that."""
+    """What a failure means for the queue; and an import's end for what it was to bring, and for who waits for that."""
+    after_failure(session, job)
     if job.kind != JobKind.IMPORT or job.status == JobStatus.COMPLETED:
         return
     if job.dataset_id is not None:

@@ -60,9 +60,9 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.RUNNING: frozenset({JobStatus.STOPPING, JobStatus.INTERRUPTED} | ENDED),
     JobStatus.STOPPING: frozenset({JobStatus.INTERRUPTED} | ENDED),
     JobStatus.INTERRUPTED: frozenset({JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}),
-    JobStatus.COMPLETED: frozenset(),
-    JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
+    JobStatus.COMPLETED: frozenset({JobStatus.QUEUED}),  # an ended training, where somebody starts it again
+    JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
+    JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
 }
 
 

@@ -19,6 +19,7 @@ from app.core.datasets.models import DatasetStatus
 from app.core.errors import Conflict, NotFound
 from app.core.events.log import read_after
 from app.core.jobs import queue
+from app.core.jobs.losses import LIMITS, Cause, count_losses
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.queries import queue_position, queued_jobs
 from app.core.jobs.status import ACTIVE, ENDED, TRANSITIONS, JobKind, JobStatus, Lane
@@ -43,6 +44,10 @@ while True:
         print(claimed[0].id, claimed[0].fence, flush=True)
     time.sleep(0.005)  # SQLite's waiters poll: without a pause one process may keep the lock to itself
 """
+ONCE = (
+    "The host ran out of memory under it; it goes on from what it has saved. This was time 1, and time 2 ends it. "
+    "The last time: The kernel killed it."
+)
 # The moves that lead a new job into each state.
 PATHS: dict[JobStatus, list[JobStatus]] = {
     JobStatus.QUEUED: [],
@@ -80,9 +85,9 @@ def _events(session: Session, job: Job) -> list[tuple[str, str]]:
     return [(event.kind, event.data["status"]) for event in read_after(session, 0, job_id=job.id)]
 
 
-def test_every_state_has_its_moves_and_ended_ones_none() -> None:
+def test_every_state_has_its_moves_and_from_an_end_it_is_a_new_start() -> None:
     assert set(TRANSITIONS) == set(JobStatus)
-    assert {status for status, to in TRANSITIONS.items() if not to} == ENDED
+    assert {status for status, to in TRANSITIONS.items() if to == {JobStatus.QUEUED}} == ENDED
     assert not ACTIVE & ENDED
     for status in ACTIVE:  # whatever runs can end in every way, and can be lost
         assert ENDED | {JobStatus.INTERRUPTED} <= TRANSITIONS[status]
@@ -352,7 +357,8 @@ def test_cancel_of_an_ended_job_is_refused(session: Session, status: JobStatus) 
 def test_a_lost_job_is_queued_again_at_its_place_until_it_was_lost_too_often(session: Session) -> None:
     job = _job(session)
     _job(session, "later")
-    for attempt in range(1, queue.MAX_ATTEMPTS):
+    often = LIMITS[Cause.PROCESS_LOST].times
+    for attempt in range(1, often):
         claimed, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
         assert (claimed.id, claimed.attempts) == (job.id, attempt)
         assert queue.interrupt(session, claimed).status == JobStatus.QUEUED
@@ -361,12 +367,52 @@ def test_a_lost_job_is_queued_again_at_its_place_until_it_was_lost_too_often(ses
     assert lost.status == JobStatus.FAILED
     assert lost.error == {
         "kind": "interrupted",
-        "message": f"Its process was lost {queue.MAX_ATTEMPTS} times.",
-        "advice": "Look at the log's last lines, then try again by `loradeck jobs clone 1`, or Clone on its page.",
+        "message": "Its process was lost 3 times.",
+        "advice": "Look at the log's last lines, then go on by `loradeck jobs resume 1`, "
+        "start again by `loradeck jobs retry 1`.",
     }
     statuses = [status for kind, status in _events(session, job) if kind == "status"]
-    assert statuses == ["queued", *["starting", "interrupted", "queued"] * (queue.MAX_ATTEMPTS - 1), "starting",
+    assert statuses == ["queued", *["starting", "interrupted", "queued"] * (often - 1), "starting",
                         "interrupted", "failed"]  # fmt: skip
+
+
+def test_a_second_loss_to_the_hosts_memory_is_the_last_and_keeps_what_was_told(session: Session) -> None:
+    """Losses are counted by cause, and those before somebody started the job again count no more."""
+    error = {"kind": "host_out_of_memory", "message": "The kernel killed it.", "advice": "a", "autopsy": {"step": 3}}
+    queue.interrupt(session, _claimed(session, _job(session)))
+    lost = queue.interrupt(session, _claimed(session), Cause.HOST_OUT_OF_MEMORY, error)
+    assert (lost.status, lost.error) == (JobStatus.QUEUED, {**error, "message": ONCE})
+    failed = queue.interrupt(session, _claimed(session), Cause.HOST_OUT_OF_MEMORY, error)
+    twice = "The host ran out of memory under it 2 times. The last time: The kernel killed it."
+    assert (failed.status, failed.error) == (JobStatus.FAILED, {**error, "message": twice})
+    assert count_losses(session, failed) == {Cause.PROCESS_LOST: 1, Cause.HOST_OUT_OF_MEMORY: 2}
+    again = queue.advance(session, failed, JobStatus.QUEUED, forgiven_attempts=failed.attempts)
+    assert count_losses(session, again) == {}
+    assert queue.interrupt(session, _claimed(session), Cause.HOST_OUT_OF_MEMORY, error).status == JobStatus.QUEUED
+
+
+def test_a_planned_stop_is_no_loss(session: Session) -> None:
+    job = _job(session)
+    for _ in range(5):
+        claimed = _claimed(session)
+        session.get_one(Attempt, (job.key, claimed.attempts)).outcome = {"outcome": "interrupted"}
+        assert queue.interrupt(session, claimed).status == JobStatus.QUEUED
+    assert count_losses(session, job) == {}
+
+
+def test_a_job_for_which_the_disk_is_full_waits_and_is_not_claimed(session: Session) -> None:
+    error = {"kind": "disk_full", "message": "step-4 needs 9 MiB.", "advice": "Make room."}
+    _job(session)
+    job = queue.interrupt(session, _claimed(session), Cause.DISK_FULL, error)
+    assert (job.status, job.paused, job.error) == (JobStatus.QUEUED, True, None)
+    assert (job.pause_reason or {})["kind"] == "disk_full"
+    assert (job.pause_reason or {})["message"].endswith("The last time: step-4 needs 9 MiB.")
+    assert queue.claim_next(session) is None
+
+
+def _claimed(session: Session, _job: Job | None = None) -> Job:
+    claimed, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    return claimed
 
 
 def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(session: Session) -> None:
