@@ -31,7 +31,7 @@ from app.system.router import router as system_router
 from app.web.assets import Assets
 from app.web.errors import install_error_handlers
 from app.web.security import SecurityMiddleware
-from app.web.sse import EventTailer
+from app.web.tailer import EventTailer
 from app.web.templating import create_templates
 
 _FORM_BYTES = 1024**2  # what a form may hold beside its file

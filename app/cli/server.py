@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -26,6 +27,7 @@ logger = logging.getLogger("loradeck")
 
 app = typer.Typer()
 
+_OPEN_FILES = 8192
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -53,12 +55,21 @@ def serve(
     import uvicorn  # imported here: the client commands need neither
 
     from app.main import create_app
+    from app.web.connections import DroppableConnection
 
+    _allow_open_files()
     web = create_app(settings)
     if demo:
         queue_demo(web.state.database)
     write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
-    config = uvicorn.Config(web, log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False)
+    config = uvicorn.Config(
+        web,
+        http=DroppableConnection,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+    )
     signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal once more when it is done
     with suppress(KeyboardInterrupt), ExitStack() as running:
         running.enter_context(lock)
@@ -68,6 +79,14 @@ def serve(
         if worker is not None and worker.note is not None:
             typer.echo(worker.note)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _allow_open_files() -> None:
+    """Each stream that is open holds a file, and many systems start a process with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.web import sse as web_sse
+from app.web import tailer as web_tailer
 from tests.core.conftest import database, migrated_file  # noqa: F401 - fixtures
 
 Shown = Callable[..., dict[str, Any]]
@@ -17,7 +17,7 @@ Shown = Callable[..., dict[str, Any]]
 @pytest.fixture(autouse=True)
 def _tailer_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application's end waits for the tailer's pause, in each test anew."""
-    monkeypatch.setattr(web_sse, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(web_tailer, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from app.core.events.types import EventKind
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.settings import Settings
-from app.web import sse as web_sse
+from app.web import backlog, tailer
 from tests.api.sse import ids, open_stream, take
 from tests.live_server import Served, serve_process, serve_thread
 
@@ -107,7 +107,7 @@ def test_nothing_is_missed_or_doubled_while_events_arrive_and_the_stream_is_cut(
     server: Served, start: int, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each round reads a part and resumes behind it, while another connection appends in bursts."""
-    monkeypatch.setattr(web_sse, "_BACKLOG_PAGE", 7)
+    monkeypatch.setattr(backlog, "_PAGE", 7)
     bursts, burst = 60, 5
     total = bursts * burst
 
@@ -157,7 +157,7 @@ def test_a_log_line_stays_one_event(server: Served, start: int, database: Databa
 
 
 def test_an_idle_stream_beats(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_sse, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(tailer, "HEARTBEAT_SECONDS", 0.1)
     with open_stream(server) as messages:
         beats = [next(messages) for _ in range(4)]
     assert [(beat.event, beat.id, beat.data) for beat in beats] == [("heartbeat", None, {})] * 4

@@ -82,9 +82,9 @@ class LiveServer:
 
     def cut_streams(self) -> None:
         """End every open stream, as a proxy that times out does; browsers connect again."""
-        tailer = self.app.state.tailer
-        for subscriber in list(tailer._subscribers):
-            tailer._evict(subscriber)
+        for follower in list(self.app.state.tailer._followers):
+            follower.lasting = False
+            follower.wake.set()
 
     def stop(self) -> None:
         self._server.should_exit = True

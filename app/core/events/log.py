@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, text
@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from app.core.events.models import Event
 from app.core.events.types import EventKind
 
+_ROWS_AHEAD = 20
 _MARKERS = select(Event).where(col(Event.job_id).is_(None), Event.kind == EventKind.PRUNED.value)
 
 
@@ -32,10 +33,15 @@ def append(
 
 def read_after(session: Session, after: int, *, job_id: int | None = None, limit: int = 500) -> Sequence[Event]:
     """Events with an id above `after`, oldest first; of one job if asked."""
+    return list(iterate_after(session, after, job_id=job_id, limit=limit))
+
+
+def iterate_after(session: Session, after: int, *, job_id: int | None = None, limit: int = 500) -> Iterator[Event]:
+    """As `read_after`, but whoever stops early has not read what he did not take (some rows ahead aside)."""
     query = select(Event).where(col(Event.id) > after).order_by(col(Event.id)).limit(limit)
     if job_id is not None:
         query = query.where(col(Event.job_id) == job_id)
-    return session.exec(query).all()
+    yield from session.exec(query.execution_options(yield_per=_ROWS_AHEAD))
 
 
 def latest_id(session: Session) -> int:
