@@ -44,6 +44,7 @@ def main() -> None:
         rows = Path(folder) / "rows.jsonl"
         normalise(demo_dataset_file(), rows)
         model = convert_demo_model(Path(folder))
+        run("vram_cpu_steps", "--model", str(model))
         run("harness_overhead", "--model", str(model), "--rows", str(rows), "--max-length", "128")
         run("throughput", "--model", str(model))
         run("start", "--model", str(model))

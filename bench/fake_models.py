@@ -42,7 +42,7 @@ def build_on_meta(config: dict[str, Any], spec: TrainingSpec) -> Any:
         if spec.method == "qlora":
             _quantise(model, EightBitLinear if spec.load_in_8bit else QuantisedLinear)
     if spec.gradient_checkpointing is True:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
         if spec.method != "full":
             model.enable_input_require_grads()
     return model.train()

@@ -10,8 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-_IN_PLACE = (torch.ops.aten.add.Tensor, torch.ops.aten.index_put.default)
-
 
 class LiveBytes(TorchDispatchMode):
     """Inside the block each storage that an operation makes is counted for as long as it lives.
@@ -53,6 +51,11 @@ class LiveBytes(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         for value in tree_iter(result):
             self._count(value)
-        if not (self.adds_in_place and function in _IN_PLACE):
+        if not (self.adds_in_place and _adds_gradients(function, result)):
             self.peak = max(self.peak, self.live)
         return result
+
+
+def _adds_gradients(function: Any, result: Any) -> bool:
+    """Those of a weight that is used twice, of two dimensions, are not added in place."""
+    return function is torch.ops.aten.index_put.default or (function is torch.ops.aten.add.Tensor and result.dim() > 2)

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections import defaultdict
 
-from app.core.planning.architecture import read_architecture
+from app.core.planning.families import read_architecture
 from app.core.planning.logits import choose_loss
 from app.core.planning.peak import Setting, peak_of
 from bench.vram_points import Point, list_points

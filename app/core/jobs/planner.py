@@ -11,9 +11,10 @@ from app.core.errors import InvalidInput
 from app.core.jobs.changes import Setting
 from app.core.jobs.spec import TrainingSpec
 from app.core.models.models import BaseModel
-from app.core.planning.architecture import Architecture, read_architecture
+from app.core.planning.architecture import Architecture
 from app.core.planning.calibration import Calibration
 from app.core.planning.config import load_config
+from app.core.planning.families import read_architecture
 from app.core.planning.history import find_calibration
 from app.core.planning.overhead import overhead_bytes
 from app.core.planning.peak import Setting as PlanSetting

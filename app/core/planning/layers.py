@@ -17,6 +17,7 @@ class Rows:
     length: int
     joined: bool  # one kernel attends to all rows, where otherwise each row's result is copied into one
     mask: bool  # a mask of (length, length) is made for each row, and keys and values are repeated for each head
+    by_kernel: bool = True  # that never holds (length, length) for each head: on a CPU there is none with dropout
 
     @property
     def tokens(self) -> int:
@@ -70,6 +71,8 @@ def _attend(
     q, k, v = (modules.cast(each, width) for each in operands)
     if architecture.eager_attention:
         return _attend_eagerly(modules, architecture, rows, (q, k, v))
+    if not rows.by_kernel:
+        return _attend_without_kernel(modules, architecture, rows, (q, k, v))
     if rows.mask and architecture.heads > architecture.key_value_heads:
         k, v = (tape.apply([each], q.elements, width) for each in (k, v))
     beside = FP32 * architecture.heads * rows.tokens + rows.mask * width * rows.length * rows.tokens
@@ -90,6 +93,23 @@ def _attend_eagerly(
     masked = modules.change(modules.change(bent))
     shares = modules.cast(tape.apply([masked], elements, FP32, keeps_output=True, temporary=FP32 * elements), width)
     return tape.apply([shares, v], q.elements, width, saves=[shares, v])
+
+
+def _attend_without_kernel(
+    modules: Modules, architecture: Architecture, rows: Rows, operands: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Scaled queries and keys, the scores' softmax, dropout's factors, and what is left of the scores.
+
+    Source: torch's _scaled_dot_product_attention_math; rows are attended to one by one.
+    """
+    tape, width = modules.tape, modules.learning.compute
+    q, k = (modules.change(each) for each in operands[:2])
+    elements = float(architecture.heads * rows.tokens * rows.length)
+    scores = tape.apply([q, k], elements, width, saves=[q, k])
+    shares = tape.apply([scores], elements, width, keeps_output=True)
+    left = tape.apply([shares], elements, width, saves=[width * elements])
+    attended = tape.apply([left, operands[2]], q.elements, width, saves=[left, operands[2]])
+    return tape.apply([attended], q.elements, width)
 
 
 def _mlp(modules: Modules, architecture: Architecture, x: Tensor) -> Tensor:

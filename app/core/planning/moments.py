@@ -65,7 +65,7 @@ def _gradients(architecture: Architecture, step: Step) -> _Gradients:
     words = float(step.learning.base_width * architecture.vocabulary * architecture.hidden)
     every, head = float(step.learned_bytes), words * step.head_learns
     tied = step.learning.base and not architecture.head_parameters
-    embeddings = words * step.embeddings_learn  # beside the head's where they share a weight, until the two are added
+    embeddings = words * step.embeddings_learn * (1 + tied)  # beside the head's, and then the sum of the two
     layer = (every - head - (0.0 if tied else embeddings)) / architecture.layers
     return _Gradients(layer, head, embeddings, every)
 

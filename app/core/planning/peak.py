@@ -44,7 +44,7 @@ def peak_of(
 def peak_of_step(architecture: Architecture, step: Step) -> Peak:
     """Bytes at the peak. Weights, adapter and the optimizer's state are there all the time, the rest at one moment."""
     learning = step.learning
-    optimizer = optimizer_bytes(step.optim, step.tensors)
+    optimizer = optimizer_bytes(step.optim, step.tensors, on_cuda=step.on_cuda)
     moment = find_largest(architecture, step, optimizer.temporary)
     weights = weight_bytes(architecture, learning.bits, learning.base_width, double=step.double_quantised)
     return Peak(

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from app.core.jobs.spec import TrainingSpec
 from app.core.jobs.warnings import SpecWarning, Surroundings, fit_warnings, spec_warnings
-from app.core.planning.architecture import Architecture, read_architecture
+from app.core.planning.architecture import Architecture
 from app.core.planning.calibration import Calibration
+from app.core.planning.families import read_architecture
 from app.core.planning.logits import Loss, choose_loss
 from app.core.planning.mending import find_values_that_fit
 from app.core.planning.overhead import overhead_bytes

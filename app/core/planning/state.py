@@ -52,16 +52,18 @@ class OptimizerBytes:
     temporary: float
 
 
-def optimizer_bytes(optim: str, tensors: Iterable[Learned]) -> OptimizerBytes:
+def optimizer_bytes(optim: str, tensors: Iterable[Learned], *, on_cuda: bool = True) -> OptimizerBytes:
     """AdamW's two moments, in each tensor's own type, or in 8 bits; what is paged counts for none.
 
-    torch's multi-tensor AdamW takes the root of all second moments at once; the fused one, and bitsandbytes' go tensor
-    by tensor. Sources: torch.optim.adam._multi_tensor_adam; bitsandbytes.optim.optimizer.Optimizer2State.
+    On CUDA torch's AdamW takes the root of all second moments at once, elsewhere that of one, which it then divides.
+    The fused one, and bitsandbytes' need nothing. Sources: torch.optim.adam, _multi_tensor_adam and
+    _single_tensor_adam; bitsandbytes.optim.optimizer.Optimizer2State.
     """
     tensors = list(tensors)
     if optim == "adamw_torch":
         whole = float(sum(tensor.size for tensor in tensors))
-        return OptimizerBytes(2 * whole, whole)
+        largest = max(tensor.elements * tensor.width for tensor in tensors)
+        return OptimizerBytes(2 * whole, whole if on_cuda else 2.0 * largest)
     if optim == "adamw_torch_fused":
         return OptimizerBytes(2.0 * sum(tensor.size for tensor in tensors), 0.0)
     paged = optim.startswith("paged")

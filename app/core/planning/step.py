@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.core.errors import InvalidInput
+from app.core.jobs.capabilities import effective_optim
 from app.core.jobs.spec import TrainingSpec
 from app.core.planning.architecture import Architecture
 from app.core.planning.layers import Rows
@@ -51,6 +52,7 @@ class Step:
     accumulates: bool  # gradients are there from the micro-batches before
     double_quantised: bool
     optim: str
+    on_cuda: bool
 
     @property
     def learned_bytes(self) -> int:
@@ -76,7 +78,8 @@ def make_step(architecture: Architecture, spec: TrainingSpec, setting: Setting, 
         checkpointing=setting.on_cuda if automatic else bool(spec.gradient_checkpointing),
         accumulates=spec.gradient_accumulation_steps > 1,
         double_quantised=spec.bnb_4bit_use_double_quant,
-        optim=spec.optim,
+        optim=effective_optim(spec.optim, on_cuda=setting.on_cuda),
+        on_cuda=setting.on_cuda,
     )
 
 
@@ -103,4 +106,5 @@ def _rows(architecture: Architecture, spec: TrainingSpec, setting: Setting) -> R
     masked = architecture.window is not None and architecture.window < length
     padded = masked or architecture.eager_attention
     one_kernel = setting.on_cuda and setting.element_bytes < FP32 and not architecture.attention_dropout
-    return Rows(rows, length, joined=padded or one_kernel, mask=masked)
+    by_kernel = setting.on_cuda or not architecture.attention_dropout
+    return Rows(rows, length, joined=padded or one_kernel, mask=masked, by_kernel=by_kernel)

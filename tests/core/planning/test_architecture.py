@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import InvalidInput
-from app.core.planning.architecture import read_architecture
+from app.core.planning.families import read_architecture
 from tests.core.planning.conftest import published
 
 PUBLISHED = {

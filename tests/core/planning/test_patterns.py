@@ -8,7 +8,7 @@ import pytest
 
 from app.core.errors import InvalidInput
 from app.core.jobs.spec import parse_spec
-from app.core.planning.architecture import read_architecture
+from app.core.planning.families import read_architecture
 from app.core.planning.patterns import compile_pattern
 from app.core.planning.trainable import count_trainable
 from tests.core.planning.conftest import published

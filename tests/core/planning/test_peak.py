@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.core.jobs.spec import TrainingSpec
-from app.core.planning.architecture import read_architecture
+from app.core.planning.families import read_architecture
 from app.core.planning.layers import Rows
 from app.core.planning.peak import Loss, Setting, peak_of_step
 from app.core.planning.step import Step, make_step
