@@ -10,6 +10,7 @@ import typer
 from app.cli.client import Client
 from app.cli.jobs import read_spec_file
 from app.cli.output import AsJson, print_json
+from app.core.jobs.shown import in_words
 from app.core.jobs.spec import parse_yaml
 from app.core.planning.config import load_config
 from app.core.planning.plan import Box, make_plan
@@ -63,7 +64,7 @@ def _print(plan: dict[str, Any]) -> None:
     for assumption in plan["assumptions"]:
         print(f"  assumes {assumption}")
     for warning in plan["warnings"]:
-        fix = ", ".join(f"{name}: {value}" for name, value in warning["fix"].items())
+        fix = in_words(warning["fix"])
         print(f"⚠ {warning['code']}: {warning['message']}" + (f" Fix: {fix}." if fix else ""))
 
 

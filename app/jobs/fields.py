@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from app.core.jobs.shown import show
 from app.core.jobs.spec import TrainingSpec
 
 _SWITCH = {"true": "on", "false": "off"}
@@ -63,19 +64,6 @@ def applies(name: str, method: str, task: str) -> bool:
     """Whether the field means anything for this method and task."""
     place = place_of(name)
     return all(not place[key] or chosen in place[key] for key, chosen in (("methods", method), ("tasks", task)))
-
-
-def show(value: Any) -> str:
-    """A value as the form shows it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {show(each)}" for key, each in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def parse(name: str, typed: str) -> Any:

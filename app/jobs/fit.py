@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -40,11 +40,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """What is in the way of a plan, and the values that would mend it, where they are known."""
+
+    message: str
+    fix: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """The plan with its bar, or what is in the way of one."""
 
     plan: Plan | None = None
-    problems: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
 
     @property
     def segments(self) -> list[Segment]:
@@ -85,9 +93,9 @@ def describe_fit(session: Session, home: Path, typed: Mapping[str, str]) -> Fit:
         spec = parse_spec(parse_form({**typed, "dataset": typed.get("dataset") or _UNKNOWN}))
         return Fit(plan_on_box(session, home, spec, vram_bytes=vram))
     except InvalidInput as error:
-        return Fit(problems=[_sentence(fault) for fault in error.faults])
+        return Fit(problems=[Problem(_sentence(fault), fault.fix or {}) for fault in error.faults])
     except Conflict as error:
-        return Fit(problems=[error.message])
+        return Fit(problems=[Problem(error.message, {})])
 
 
 def _read_card(typed: str) -> int | None:

@@ -15,8 +15,9 @@ from fastapi import Request
 
 from app.core.errors import Fault
 from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
+from app.core.jobs.shown import show
 from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
-from app.jobs.fields import FormField, applies, make_field, parse, show
+from app.jobs.fields import FormField, applies, make_field, parse
 
 NAME = "name"  # of the job; not a field of the spec
 PRESET = "preset"  # key of the preset that the form started from; not a field of the spec

@@ -14,6 +14,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from app.core.jobs.shown import in_words, typed
 from app.core.jobs.status import status_words
 from app.web.assets import Assets
 
@@ -36,6 +37,8 @@ def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinj
         datetime=format_datetime,
         number=format_number,
         words=status_words,
+        typed=typed,
+        in_words=in_words,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.globals.update(asset=assets.url, url_for=path_for, **extra_globals)

@@ -91,8 +91,8 @@ def test_without_a_card_the_live_gpu_counts_and_without_one_nothing(client: Test
 
 def test_a_warning_brings_all_its_values_in_one_button(client: TestClient) -> None:
     region = show(client, vram_gb="20", lora_alpha="20")
-    assert {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2} in fixes(region)
-    assert {"lora_alpha": 32} in fixes(region)
+    assert {"per_device_train_batch_size": "2", "gradient_accumulation_steps": "2"} in fixes(region)
+    assert {"lora_alpha": "32"} in fixes(region)
     assert "Alpha is neither r nor 2r" in region
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.core.errors import Fault
+from app.core.jobs.experts import expert_faults
 from app.core.jobs.spec import TrainingSpec
 from worker.training.model import list_linear_modules
 
@@ -21,9 +22,8 @@ def starts_from_weights(spec: TrainingSpec) -> bool:
 
 def lora_faults(model: Any, spec: TrainingSpec) -> list[Fault]:
     """What of the spec does not suit the model's modules, each at its field."""
-    return [*_target_faults(model, spec), *_whole_module_faults(model, spec), *_pattern_faults(model, spec)] or (
-        _rank_faults(model, spec)
-    )
+    of_modules = [*_target_faults(model, spec), *_whole_module_faults(model, spec), *_pattern_faults(model, spec)]
+    return [*expert_faults(type(model).__name__, spec), *of_modules] or _rank_faults(model, spec)
 
 
 def _targets(model: Any, spec: TrainingSpec) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.core.errors import Fault
+from app.core.jobs.experts import expert_faults
 from app.core.jobs.spec import TrainingSpec
 from app.core.models.inspect import read_shapes
 from app.core.models.models import BaseModel, ModelStatus
@@ -24,7 +25,12 @@ def module_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     """Each at its field. Raises: InvalidInput where the model's files cannot be read."""
     if spec.method == "full":
         return []
-    return [*_target_faults(spec, model), *_pattern_faults(spec, model), *_whole_module_faults(spec, model)]
+    return [
+        *_target_faults(spec, model),
+        *expert_faults(model.architecture, spec),
+        *_pattern_faults(spec, model),
+        *_whole_module_faults(spec, model),
+    ]
 
 
 def _target_faults(spec: TrainingSpec, model: BaseModel) -> list[Fault]:

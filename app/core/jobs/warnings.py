@@ -62,7 +62,7 @@ def spec_warnings(spec: TrainingSpec, schedule: Schedule, around: Surroundings) 
         *_learning_rate(spec),
         *_rows(spec, schedule, around),
         *_device(spec, around),
-        *_disk(around),
+        *_disk(spec, around),
     ]
 
 
@@ -124,12 +124,15 @@ def _device(spec: TrainingSpec, around: Surroundings) -> Iterator[SpecWarning]:
     yield SpecWarning("bf16", "bf16", f"{what}.", {"bf16": "auto"})
 
 
-def _disk(around: Surroundings) -> Iterator[SpecWarning]:
+def _disk(spec: TrainingSpec, around: Surroundings) -> Iterator[SpecWarning]:
     need, free = around.disk_needed_bytes, around.disk_free_bytes
     if need is None or free is None or need <= free:
         return
     message = f"Checkpoints, result and a merge take {need / GIB:.1f} GiB; {free / GIB:.1f} GiB are free."
-    yield SpecWarning("disk", "save_total_limit", message, {"save_total_limit": 1})
+    fewer = spec.save_total_limit > 1
+    advice = "Keep fewer checkpoints, or make room." if fewer else "Make room, or move LORADECK_HOME to a larger disk."
+    fix = {"save_total_limit": 1} if fewer else {}
+    yield SpecWarning("disk", "save_total_limit", f"{message} {advice}", fix)
 
 
 def fit_warnings(verdict: str | None, peak: int, capacity: int | None, values: Mapping[str, Any]) -> list[SpecWarning]:
@@ -140,7 +143,9 @@ def fit_warnings(verdict: str | None, peak: int, capacity: int | None, values: M
     if verdict == "tight":
         message = f"It is tight: {figures}. Fragments or another process may tip it over."
         return [SpecWarning("tight", "per_device_train_batch_size", message, dict(values))]
-    return [SpecWarning("does_not_fit", "per_device_train_batch_size", f"It does not fit: {figures}.", dict(values))]
+    advice = "" if values else " No value of this form lowers it: take a smaller base model, or a larger card."
+    message = f"It does not fit: {figures}.{advice}"
+    return [SpecWarning("does_not_fit", "per_device_train_batch_size", message, dict(values))]
 
 
 def target_warnings(target_modules: str | Sequence[str], linear_modules: Sequence[str]) -> list[SpecWarning]:

@@ -82,6 +82,17 @@ def test_a_quantised_base_and_a_full_disk_are_named() -> None:
     assert "5.0 GiB; 2.0 GiB are free" in disk.message
 
 
+def test_a_full_disk_has_a_button_only_where_it_would_help() -> None:
+    around = Surroundings(disk_needed_bytes=5 << 30, disk_free_bytes=2 << 30)
+    fixes = []
+    for kept in (2, 1):
+        spec = make(save_total_limit=kept)
+        (disk,) = spec_warnings(spec, make_schedule(spec, 1000, Past()), around)
+        assert "ake room" in disk.message
+        fixes.append(disk.fix)
+    assert fixes == [{"save_total_limit": 1}, {}]
+
+
 def test_what_applies_to_adapters_is_not_said_of_whole_models() -> None:
     assert codes(make(method="full"), Surroundings(LLAMA)) == []
 
@@ -92,6 +103,7 @@ def test_fit_is_warned_of_by_degree() -> None:
 
     assert (no.code, tight.code) == ("does_not_fit", "tight")
     assert "30.0 GiB are needed at the peak, 24.0 GiB are there" in no.message
+    assert "smaller base model" in fit_warnings("does not fit", 30 << 30, 24 << 30, {})[0].message
     assert fit_warnings("fits", 1, 24 << 30, {}) == []
     assert fit_warnings(None, 1, None, {}) == []
 

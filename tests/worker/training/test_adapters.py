@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from app.core.errors import InvalidInput, ModelLoadError
 from app.core.jobs.spec import parse_spec
@@ -232,3 +232,14 @@ def test_adapter_that_does_not_fit_its_model_is_refused(fault: str, make_job: Ma
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelLoadError, match=r"does not fit tiny: 1 tensors .*lora_B"):
         load_adapter(load_base_model(tiny_model, CPU), folder)
+
+
+def test_dropout_on_stacked_experts_is_a_fault_of_its_field() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    experts = {"num_key_value_heads": 2, "num_local_experts": 2, "vocab_size": 64}
+    spec = parse_spec({"base_model": "b", "dataset": "d", "lora_dropout": 0.1})
+    with pytest.raises(InvalidInput) as caught:
+        add_lora(MixtralForCausalLM(MixtralConfig(**sizes, **experts)), spec, "b")
+    (fault,) = caught.value.faults
+    assert (fault.field, fault.fix) == ("lora_dropout", {"lora_dropout": 0})
+    add_lora(MixtralForCausalLM(MixtralConfig(**sizes, **experts)), spec.model_copy(update=fault.fix or {}), "b")
