@@ -1,4 +1,4 @@
-"""Jobs: submit, look, clone, run again, move, cancel, merge, ask."""
+"""Jobs: submit, look, clone, run again, merge, ask; `app.api.controls` has what is done to them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from app.api.schemas import CancelIn, ChangeIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, MoveIn, SubmitIn
+from app.api.schemas import ChangeIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
 from app.core.errors import InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.autopsy import apply_change, get_autopsy
+from app.core.jobs.controls import Action, require
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.rerun import rerun_training
@@ -56,22 +57,17 @@ def show(job: JobDep) -> JobOut:
     return JobOut.model_validate(job)
 
 
-@router.post("/{job_id}/cancel", name="api_cancel_job")
-def cancel(job_id: int, session: WriteSessionDep, body: Annotated[CancelIn, Body()] = CancelIn()) -> JobOut:  # noqa: B008
-    """Cancel in any state; the job is `cancelled` once its process has been seen to end."""
-    job = queue.request_cancel(session, queue.get_job(session, job_id), save=body.save)
-    return JobOut.model_validate(job)
-
-
 @router.post("/{job_id}/clone", status_code=201, name="api_clone_job")
 def clone(
     job_id: int,
     session: WriteSessionDep,
     settings: SettingsDep,
+    folder: FolderDep,
     body: Annotated[CloneIn, Body()] = CloneIn(),  # noqa: B008
 ) -> JobOut:
     """Queue a training job with the same spec, checked anew as when it is submitted."""
     source = queue.get_job(session, job_id)
+    require(folder, source, Action.CLONE, ": only a training job can be")
     return JobOut.model_validate(clone_training(session, source, body.name, settings.local_roots))
 
 
@@ -104,12 +100,6 @@ def change(job_id: int, session: WriteSessionDep, settings: SettingsDep, body: C
     """Queue a job that ran out of memory again, with one of the changes that its autopsy names."""
     source = queue.get_job(session, job_id)
     return JobOut.model_validate(apply_change(session, source, body.change, settings.local_roots))
-
-
-@router.post("/{job_id}/move", name="api_move_job")
-def move(job_id: int, session: WriteSessionDep, body: MoveIn) -> JobOut:
-    """Give a waiting job another place in the queue."""
-    return JobOut.model_validate(queue.move(session, queue.get_job(session, job_id), body.to))
 
 
 @router.get("/{job_id}/metrics", name="api_job_metrics")

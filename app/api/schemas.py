@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from app.core.datasets.formats import FORMATS
 from app.core.datasets.models import DatasetStatus
+from app.core.jobs.status import OnFailure
+from app.core.table import MAX_ID
 
 
 class Out(BaseModel):
@@ -31,6 +33,12 @@ class JobOut(Out):
     attempts: int
     source_job_id: int | None
     cancel_requested: bool
+    save_requested: bool = Field(description="It is to stop early, and save what was trained.")
+    save_now_requested: bool = Field(description="A checkpoint is asked for.")
+    paused: bool = Field(
+        description="It waits until it is resumed; while it is active, it is to save its state and end."
+    )
+    pause_reason: dict[str, Any] | None = Field(description="{kind, message, advice}; null where somebody paused it.")
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -136,6 +144,39 @@ class CancelIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     save: bool = Field(False, description="Stop early, but save what was trained.")
+
+
+class RetryIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    from_step: int = Field(0, ge=0, le=MAX_ID, description="Of a kept training state; 0: from the start.")
+
+
+class ExtendIn(BaseModel):
+    """How much longer to train, one of the two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epochs: float | None = Field(None, gt=0, le=10_000, description="Passes over the training rows.")
+    steps: int | None = Field(None, ge=1, le=10_000_000, description="Optimizer steps.")
+
+
+class StateOut(Out):
+    step: int
+    bytes: int
+    saved_at: float
+
+
+class QueueIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    on_failure: OnFailure = Field(description="What follows a failed training: continue, or pause the queue.")
+
+
+class QueueOut(Out):
+    paused: bool = Field(description="Whether no training, merge or answer starts; imports and checks go on.")
+    pause_reason: dict[str, Any] | None = Field(description="{kind, message, job_id}; null where somebody paused it.")
+    on_failure: OnFailure
 
 
 class CloneIn(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import httpx
 
-from app.core.errors import AppError, Fault, InvalidInput, NotFound
+from app.core.errors import AppError, Conflict, Fault, InvalidInput, NotFound
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 
@@ -29,7 +29,7 @@ class RequestFailed(AppError):
 
 
 class Client:
-    """The JSON API as plain calls. Raises: NotRunning, InvalidInput, NotFound, RequestFailed."""
+    """The JSON API as plain calls. Raises: NotRunning, InvalidInput, NotFound, Conflict, RequestFailed."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         url, token = _find_server(settings or Settings.load())
@@ -47,6 +47,10 @@ class Client:
     def post(self, path: str, body: dict[str, Any] | None = None, **options: Any) -> Any:
         """Send JSON (or, by `files` and `data`, a form) and return the JSON answer."""
         return self._send("POST", path, json=body, **options).json()
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Send JSON and return the JSON answer."""
+        return self._send("PATCH", path, json=body).json()
 
     def delete(self, path: str) -> None:
         """Delete what is there."""
@@ -138,5 +142,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if response.status_code in (413, 422) or "field" in error:
         faults = error.get("faults") or [{"field": "", **error}]
         raise InvalidInput([Fault(f["field"], f["message"], f.get("advice")) for f in faults])
+    if "possible" in error:
+        raise Conflict(**{name: error.get(name) for name in ("message", "advice", "state", "possible")})
     kind = NotFound if response.status_code == 404 else RequestFailed
     raise kind(error["message"], advice=error.get("advice"))

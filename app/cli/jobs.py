@@ -19,7 +19,21 @@ from app.core.jobs.status import ENDED, status_words
 
 app = typer.Typer(help="Submit, watch and cancel jobs.", no_args_is_help=True)
 
-_FIELDS = ["id", "name", "kind", "status", "phase", "step", "max_steps", "eta_seconds", "attempts", "error", "summary"]
+_FIELDS = [
+    "id",
+    "name",
+    "kind",
+    "status",
+    "paused",
+    "pause_reason",
+    "phase",
+    "step",
+    "max_steps",
+    "eta_seconds",
+    "attempts",
+    "error",
+    "summary",
+]
 _POLL_SECONDS = 0.5
 
 
@@ -103,17 +117,6 @@ def wait(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command("cancel")
-def cancel(
-    job: int,
-    save: Annotated[bool, typer.Option("--save", help="Save what was trained first.")] = False,
-    *,
-    json: AsJson = False,
-) -> None:
-    """Cancel a job in any state."""
-    show_job(Client().post(f"/jobs/{job}/cancel", {"save": save}), json)
-
-
 @app.command("clone")
 def clone(
     job: int,
@@ -140,17 +143,6 @@ def rerun(
 def receipt(job: int) -> None:
     """The receipt of a completed training, as JSON."""
     print_json(Client().get(f"/jobs/{job}/receipt"))
-
-
-@app.command("move")
-def move(
-    job: int,
-    to: Annotated[int, typer.Option(min=1, help="Place in the queue, from 1; beyond the end: the last one.")],
-    *,
-    json: AsJson = False,
-) -> None:
-    """Give a waiting job another place in the queue."""
-    show_job(Client().post(f"/jobs/{job}/move", {"to": to}), json)
 
 
 @app.command("metrics")
@@ -201,4 +193,4 @@ def show_job(job: dict[str, Any], as_json: bool, fields: Sequence[str] = _FIELDS
 
 
 def _in_words(job: dict[str, Any]) -> dict[str, Any]:
-    return {**job, "status": status_words(job["status"], job["summary"])}
+    return {**job, "status": status_words(job["status"], job["summary"], paused=job["paused"])}

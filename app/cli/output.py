@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from app.core.errors import AppError, InvalidInput
+from app.core.errors import AppError, Conflict, InvalidInput
 
 EXIT_FAILED = 1
 EXIT_INVALID = 2
@@ -56,3 +56,5 @@ def print_error(error: AppError) -> None:
     print(f"error: {error.message}", file=sys.stderr)
     if error.advice:
         print(f"  {error.advice}", file=sys.stderr)
+    if isinstance(error, Conflict) and error.possible is not None:
+        print(f"  Possible now: {', '.join(error.possible) or 'nothing'}.", file=sys.stderr)

@@ -29,8 +29,10 @@ def refused() -> Shown:
         assert response.headers["content-type"] == "application/json"
         assert set(response.json()) == {"error"}
         error: dict[str, Any] = response.json()["error"]
-        assert {"code", "message"} <= set(error) <= {"code", "message", "advice", "field", "faults"}
-        assert all(isinstance(error[name], str) for name in set(error) - {"faults"})
+        optional = {"advice", "field", "faults", "state", "possible"}
+        assert {"code", "message"} <= set(error) <= {"code", "message", *optional}
+        assert all(isinstance(error[name], str) for name in set(error) - {"faults", "possible"})
+        assert ("state" in error) == ("possible" in error)
         assert error["message"].strip()
         assert code in (None, error["code"])
         return error

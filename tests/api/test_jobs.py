@@ -117,6 +117,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_only_once(client: TestClient, re
     assert (cancelled["status"], cancelled["cancel_requested"]) == ("cancelled", True)
     error = refused(client.post(f"/api/v1/jobs/{job['id']}/cancel"), 409, "conflict")
     assert error["message"] == f"Job {job['id']} has already ended (cancelled)."
+    assert (error["state"], error["possible"]) == ("cancelled", ["retry", "clone"])
 
 
 @pytest.mark.parametrize("save", [False, True])
@@ -154,7 +155,8 @@ def test_only_a_training_is_cloned(client: TestClient, refused: Shown) -> None:
     job = _submit(client)
     answer = client.post(f"/api/v1/jobs/{job['id']}/generate", json={"prompt": "x", "base": True}).json()
     error = refused(client.post(f"/api/v1/jobs/{answer['id']}/clone"), 409, "conflict")
-    assert "only a training job can be cloned" in error["message"]
+    assert "(playground) is queued; it cannot be cloned: only a training job can be" in error["message"]
+    assert error["possible"] == ["pause", "move", "cancel"]
 
 
 def test_a_completed_training_is_run_again_from_its_receipt(

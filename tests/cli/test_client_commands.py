@@ -181,7 +181,9 @@ def test_cancel(loradeck: Command, submitted: Submitted) -> None:
     assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
     again = loradeck("jobs", "cancel", submitted["id"], "--json")
     assert (again.code, set(again.json)) == (1, {"error"})
+    assert again.json["error"]["possible"] == ["retry", "clone"]
     assert "has already ended (cancelled)" in again.err
+    assert "Possible now: retry, clone." in again.err
 
 
 def test_a_job_that_was_stopped_and_saved_says_so_to_people(

@@ -15,7 +15,7 @@ from app.core.errors import Conflict, InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.models import Job
 from app.core.jobs.states import list_states
-from app.core.jobs.status import ACTIVE, ENDED, JobKind, JobStatus
+from app.core.jobs.status import ACTIVE, ENDED, JobKind, JobStatus, status_words
 from app.core.metrics.store import drop_metrics_after
 from app.core.paths import DataFolder
 
@@ -47,9 +47,7 @@ _DONE = {
 
 def describe_state(job: Job) -> str:
     """The job's status; where it is paused, or is to be, that."""
-    if job.paused:
-        return "pausing" if job.status in ACTIVE else "paused"
-    return job.status.value
+    return status_words(job.status, {}, paused=job.paused)
 
 
 def possible_actions(folder: DataFolder, job: Job) -> list[Action]:
@@ -84,18 +82,22 @@ def _of_ended(folder: DataFolder, job: Job) -> list[Action]:
 
 def require(folder: DataFolder, job: Job, action: Action, why: str = "", advice: str | None = None) -> None:
     """Raises: Conflict with the job's state, and what that allows; `why` says more of this action."""
-    possible = possible_actions(folder, job)
-    if action in possible:
-        return
-    kind = "" if job.kind == JobKind.TRAIN else f" ({job.kind})"
-    message = f"Job {job.id}{kind} is {describe_state(job)}; it cannot be {_DONE[action]}{why}."
-    raise Conflict(message, advice=advice, state=describe_state(job), possible=[each.value for each in possible])
+    if action not in possible_actions(folder, job):
+        kind = "" if job.kind == JobKind.TRAIN else f" ({job.kind})"
+        message = f"Job {job.id}{kind} is {describe_state(job)}; it cannot be {_DONE[action]}{why}."
+        raise refusal(folder, job, message, advice)
+
+
+def refusal(folder: DataFolder, job: Job, message: str, advice: str | None = None) -> Conflict:
+    """An error with the job's state, and what that allows."""
+    possible = [action.value for action in possible_actions(folder, job)]
+    return Conflict(message, advice=advice, state=describe_state(job), possible=possible)
 
 
 def cancel(session: Session, folder: DataFolder, job: Job, *, save: bool = False) -> Job:
     """Cancel at once where no process runs, else ask the worker to. Raises: Conflict."""
     if job.status in ENDED:
-        require(folder, job, Action.CANCEL)
+        raise refusal(folder, job, f"Job {job.id} has already ended ({job.status}).")
     return queue.request_cancel(session, job, save=save)
 
 
@@ -146,7 +148,7 @@ def retry(session: Session, folder: DataFolder, job: Job, from_step: int = 0) ->
 def start_again(session: Session, job: Job, step: int, **fields: Any) -> Job:
     """Queue an ended training at the end of the queue, to go on from `step`; what it came to behind that is void."""
     drop_metrics_after(session, job.key, step)
-    fresh = {
+    fresh: dict[str, Any] = {
         "start_from": step,
         "step": step,
         "position": queue.last_position(session) + 1.0,

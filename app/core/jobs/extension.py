@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from app.core.errors import Conflict, InvalidInput
-from app.core.jobs.controls import Action, possible_actions, require, start_again
+from app.core.errors import InvalidInput
+from app.core.jobs.controls import Action, refusal, require, start_again
+from app.core.jobs.inputs import keep_spec
 from app.core.jobs.models import Job
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.states import list_states
@@ -29,19 +30,19 @@ def extend(
     spec = parse_spec({**job.spec, "max_steps": done + more})
     extended = [*job.summary.get(EXTENDED_AT, []), done]
     fields = {"spec": spec.model_dump(mode="json"), "max_steps": spec.max_steps, "summary": {EXTENDED_AT: extended}}
-    return start_again(session, job, done, **fields)
+    return keep_spec(folder, start_again(session, job, done, **fields))
 
 
 def _last_step(folder: DataFolder, job: Job) -> int:
     """The step of the state that the run ended with. Raises: Conflict."""
     states = list_states(folder, job)
     if job.kind == JobKind.TRAIN and job.status == JobStatus.COMPLETED and not states:
-        raise Conflict(
+        raise refusal(
+            folder,
+            job,
             f"Job {job.id} cannot be extended: the training state of its end is not kept, so its optimizer's moments, "
             "its place in the data and its random states cannot be restored.",
             advice=f"Train longer from the start: clone it with more num_train_epochs (loradeck jobs clone {job.id}).",
-            state=job.status.value,
-            possible=[each.value for each in possible_actions(folder, job)],
         )
     require(folder, job, Action.EXTEND, "" if job.status == JobStatus.COMPLETED else ": only a completed training can")
     return states[-1].step

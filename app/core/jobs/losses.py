@@ -74,7 +74,9 @@ def lost_error(job: Job, cause: Cause, times: int, error: dict[str, Any] | None)
     error = error or {"kind": "interrupted", "advice": f"Look at the log's last lines, then {again}."}
     last = f" The last time: {error['message']}" if "message" in error else ""
     if times < limit.times:
-        said = f"{limit.said}; it goes on from what it has saved. This was time {times}, and time {limit.times} ends it."
+        said = (
+            f"{limit.said}; it goes on from what it has saved. This was time {times}, and time {limit.times} ends it."
+        )
     else:
         said = f"{limit.said} {times} times."
     return {**error, "message": f"{said}{last}"}

@@ -66,7 +66,9 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
-def status_words(status: str, summary: Mapping[str, Any]) -> str:
+def status_words(status: str, summary: Mapping[str, Any], *, paused: bool = False) -> str:
     """For people: a job that was stopped and saved is cancelled by its status, and keeps what it learned."""
+    if paused:
+        return "pausing" if status in ACTIVE else "paused"
     saved = status == JobStatus.CANCELLED and summary.get("stopped_by_user")
     return "stopped, saved" if saved else str(status)
