@@ -39,7 +39,6 @@ def upgrade() -> None:
     op.add_column("memory_reading", sa.Column("seconds", sa.Integer(), server_default="1", nullable=False))
     op.drop_index("ix_memory_reading_time", "memory_reading")
     op.create_index("ix_memory_reading_seconds_time", "memory_reading", ["seconds", "time"])
-    op.add_column("worker_state", sa.Column("pruned_event_id", sa.Integer(), server_default="0", nullable=False))
     op.create_index("ix_event_gpu_time", "event", ["time"], sqlite_where=sa.text("kind = 'gpu'"))
     op.create_index("ix_job_finished_at", "job", ["finished_at"])
 
@@ -47,7 +46,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_job_finished_at", "job")
     op.drop_index("ix_event_gpu_time", "event")
-    op.drop_column("worker_state", "pruned_event_id")
     op.drop_index("ix_memory_reading_seconds_time", "memory_reading")
     op.create_index("ix_memory_reading_time", "memory_reading", ["time"])
     op.drop_column("memory_reading", "seconds")

@@ -82,7 +82,6 @@ class WorkerState(Table, table=True):
     heartbeat_at: float
     reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading
     capabilities: dict[str, Any] | None = json_field(default=None)  # what its children can do; None until they said
-    pruned_event_id: int = 0  # the newest event that retention has removed; behind it the log is whole
 
 
 class QueueState(Table, table=True):
