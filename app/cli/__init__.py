@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import artifacts, checks, controls, datasets, jobs, models, plan, previews, server, system
+from app.cli import artifacts, backup, checks, controls, datasets, jobs, models, plan, previews, server, system
 from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error, print_json
 from app.core.errors import AppError, InvalidInput, NotFound
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (server.app, system.app, artifacts.top, plan.app):
+for part in (server.app, system.app, backup.app, artifacts.top, plan.app):
     app.registered_commands.extend(part.registered_commands)
 for part in (checks.app, previews.app):
     datasets.app.registered_commands.extend(part.registered_commands)

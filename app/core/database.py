@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,16 +13,18 @@ from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 from sqlalchemy import Engine, event, text
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, ExceptionContext
 from sqlmodel import Session, create_engine
 
-from app.core.errors import DatabaseTooNew
-from app.core.paths import bundled
+from app.core.backup.offer import offer_restore
+from app.core.errors import DatabaseDamaged, DatabaseTooNew
+from app.core.paths import bundled, fsync_folder
 
 logger = logging.getLogger(__name__)
 
 # WAL is safe with two writing processes only where SQLite's WAL-reset bug is fixed (sqlite.org/wal.html).
 _WAL_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+_DAMAGE_CODES = frozenset({sqlite.SQLITE_CORRUPT, sqlite.SQLITE_NOTADB})
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
@@ -34,9 +37,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine: Engine = create_engine(url, module=sqlite)
+        self.damage: DatabaseDamaged | None = None  # once it is known, no session is given any more
         self._writing = self.engine.execution_options(immediate=True)
         event.listen(self.engine, "connect", _on_connect)
         event.listen(self.engine, "begin", _on_begin)
+        event.listen(self.engine, "handle_error", self._on_error)
 
     @property
     def path(self) -> Path:
@@ -45,13 +50,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that sees one snapshot."""
+        """A session that sees one snapshot. Raises: DatabaseDamaged."""
+        self._refuse_damage()
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session that holds the write lock from its first statement; commits at the end, or changes nothing."""
+        """A session that holds the write lock from its first statement; commits at the end, or changes nothing.
+
+        Raises: DatabaseDamaged.
+        """
+        self._refuse_damage()
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -59,7 +69,7 @@ class Database:
         """Bring the schema to this version's; back up an older file first. Raises: DatabaseTooNew."""
         with self.engine.connect() as connection:
             current = _revision(connection)
-        known = sorted(path.name.split("_")[0] for path in (bundled("migrations") / "versions").glob("[0-9]*.py"))
+        known = known_revisions()
         if current == known[-1]:
             return
         if current is not None and current not in known:
@@ -73,11 +83,30 @@ class Database:
             self._back_up(backups / f"before-{known[-1]}-{moment}-{secrets.token_hex(4)}.db")
         self._upgrade()
 
+    def _refuse_damage(self) -> None:
+        if self.damage is not None:
+            raise DatabaseDamaged(self.damage.message, advice=self.damage.advice)
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        """Damage that is met by the way ends all use, where going on could make it worse."""
+        if getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE_CODES:
+            return
+        message = f"The database {self.path} is damaged: {context.original_exception}"
+        self.damage = DatabaseDamaged(message, advice=offer_restore(self.path))
+        logger.error("%s %s", self.damage.message, self.damage.advice, extra={"action": "find_damage"})
+        self._refuse_damage()
+
     def _back_up(self, target: Path) -> None:
+        """A copy under its name is whole: it is brought to the disk under another one."""
+        partial = target.with_name(f".{target.name}.partial")
         with self.engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")  # VACUUM runs outside a transaction only
-            connection.exec_driver_sql("VACUUM INTO ?", (str(target),))
-        target.chmod(0o600)
+            connection.exec_driver_sql("VACUUM INTO ?", (str(partial),))
+        partial.chmod(0o600)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.rename(target)
+        fsync_folder(target.parent)
         logger.info("backed up the database to %s", target, extra={"action": "backup"})
 
     def _upgrade(self) -> None:
@@ -90,6 +119,11 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         self.path.chmod(0o600)
+
+
+def known_revisions() -> list[str]:
+    """This version's schemas, oldest first."""
+    return sorted(path.name.split("_")[0] for path in (bundled("migrations") / "versions").glob("[0-9]*.py"))
 
 
 def _revision(connection: Connection) -> str | None:

@@ -39,6 +39,20 @@ class DataFolder:
     def worker_lock(self) -> Path:
         return self.home / "worker.lock"
 
+    @property
+    def web_lock(self) -> Path:
+        return self.home / "web.lock"
+
+    @property
+    def restoring(self) -> Path:
+        """There while a restore is under way: neither dashboard nor worker starts beside it."""
+        return self.home / "restoring.json"
+
+    def numbered(self) -> list[Path]:
+        """Folders of jobs, datasets and models that are there."""
+        parents = (self.home / name for name in ("jobs", "datasets", "models"))
+        return sorted(path for parent in parents if parent.is_dir() for path in parent.iterdir() if path.name.isdigit())
+
     def job(self, job_id: int) -> Path:
         return self.home / "jobs" / str(job_id)
 
