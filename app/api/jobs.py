@@ -43,12 +43,12 @@ def list_all(
 
 
 @router.post("", status_code=201, name="api_submit_job")
-def submit(body: SubmitIn, session: WriteSessionDep, settings: SettingsDep) -> JobOut:
+def submit(body: SubmitIn, session: WriteSessionDep, settings: SettingsDep, folder: FolderDep) -> JobOut:
     """Queue a training job. 422 names every fault at once, and nothing is queued."""
     if (body.spec is None) == (body.yaml is None):
         raise InvalidInput("Give the spec as `spec` or as `yaml`.", field="spec")
     values = read_yaml(body.yaml) if body.yaml is not None else body.spec or {}
-    return JobOut.model_validate(submit_values(session, values, body.name, settings.local_roots))
+    return JobOut.model_validate(submit_values(session, values, body.name, settings.local_roots, folder))
 
 
 @router.get("/{job_id}", name="api_show_job")
@@ -68,7 +68,7 @@ def clone(
     """Queue a training job with the same spec, checked anew as when it is submitted."""
     source = queue.get_job(session, job_id)
     require(folder, source, Action.CLONE, ": only a training job can be")
-    return JobOut.model_validate(clone_training(session, source, body.name, settings.local_roots))
+    return JobOut.model_validate(clone_training(session, source, body.name, settings.local_roots, folder))
 
 
 @router.post("/{job_id}/rerun", status_code=201, name="api_rerun_job")
@@ -96,10 +96,10 @@ def autopsy(job: JobDep, session: SessionDep) -> dict[str, Any]:
 
 
 @router.post("/{job_id}/changes", status_code=201, name="api_change_job")
-def change(job_id: int, session: WriteSessionDep, settings: SettingsDep, body: ChangeIn) -> JobOut:
+def change(job_id: int, session: WriteSessionDep, settings: SettingsDep, folder: FolderDep, body: ChangeIn) -> JobOut:
     """Queue a job that ran out of memory again, with one of the changes that its autopsy names."""
     source = queue.get_job(session, job_id)
-    return JobOut.model_validate(apply_change(session, source, body.change, settings.local_roots))
+    return JobOut.model_validate(apply_change(session, source, body.change, settings.local_roots, folder))
 
 
 @router.get("/{job_id}/metrics", name="api_job_metrics")

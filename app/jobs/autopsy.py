@@ -16,7 +16,7 @@ from app.core.jobs.changes import Change
 from app.core.jobs.models import Job
 from app.jobs.outcome import Fact
 from app.web.charts import memory_columns
-from app.web.dependencies import SettingsDep, WriteSessionDep
+from app.web.dependencies import FolderDep, SettingsDep, WriteSessionDep
 from app.web.templating import format_bytes, format_number, redirect
 
 router = APIRouter(include_in_schema=False)
@@ -48,10 +48,15 @@ class ShownAutopsy:
 
 @router.post("/jobs/{job_id}/changes")
 def change_job(
-    request: Request, job_id: int, session: WriteSessionDep, settings: SettingsDep, change: Annotated[str, Form()]
+    request: Request,
+    job_id: int,
+    session: WriteSessionDep,
+    settings: SettingsDep,
+    folder: FolderDep,
+    change: Annotated[str, Form()],
 ) -> Response:
     """Queue a job that ran out of memory again, with one of its changes."""
-    job = apply_change(session, queue.get_job(session, job_id), change, settings.local_roots)
+    job = apply_change(session, queue.get_job(session, job_id), change, settings.local_roots, folder)
     return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
 
 

@@ -97,7 +97,7 @@ def create_job(request: Request, typed: Typed, database: DatabaseDep, folder: Fo
         return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
     try:
         with database.write() as session:
-            job = submit_values(session, parse_form(typed), typed.get(NAME))
+            job = submit_values(session, parse_form(typed), typed.get(NAME), folder=folder)
     except InvalidInput as error:
         with database.read() as session:
             context = _form_context(session, folder.home, typed, error.faults)

@@ -21,6 +21,7 @@ from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
 from app.core.metrics.models import MemoryReading
 from app.core.models.models import BaseModel
+from app.core.paths import DataFolder
 from app.core.planning.overhead import CONTEXT_BYTES
 
 SHOWN_SECONDS = 60.0
@@ -73,12 +74,14 @@ def find_autopsy(session: Session, job: Job) -> Autopsy | None:
     return Autopsy(facts, rank_changes(spec, setting, peak), readings, peak(spec), capacity)
 
 
-def apply_change(session: Session, job: Job, key: str, local_roots: Sequence[Path] = ()) -> Job:
+def apply_change(
+    session: Session, job: Job, key: str, local_roots: Sequence[Path] = (), folder: DataFolder | None = None
+) -> Job:
     """Queue the job's spec with one of its changes. Raises: NotFound, Conflict, InvalidInput with every fault."""
     change = next((each for each in get_autopsy(session, job).changes if each.key == key), None)
     if change is None:
         raise Conflict(f"{key!r:.60} is none of the changes of job {job.id}.", advice="Load its page again.")
-    return submit_values(session, {**job.spec, **change.values}, f"{job.name} ({change.title})", local_roots)
+    return submit_values(session, {**job.spec, **change.values}, f"{job.name} ({change.title})", local_roots, folder)
 
 
 def _last_readings(session: Session, job_id: int, end: float) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def rerun_training(session: Session, folder: DataFolder, source: Job, name: str 
             f"or train with the same spec on what there is now: loradeck jobs clone {source.id}",
         )
     references = {"base_model": receipt["base_model"]["name"], "dataset": receipt["dataset"]["name"]}
-    job = submit_training(session, parse_spec({**receipt["spec"], **references}), name or source.name)
+    job = submit_training(session, parse_spec({**receipt["spec"], **references}), name or source.name, folder=folder)
     job.source_job_id = source.id
     session.add(job)
     return job

@@ -16,6 +16,7 @@ from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import find_dataset, list_datasets
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.jobs.capabilities import capability_faults
+from app.core.jobs.inputs import keep_spec, record_inputs
 from app.core.jobs.models import Job
 from app.core.jobs.modules import module_faults
 from app.core.jobs.queries import find_capabilities
@@ -24,6 +25,7 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model, find_model, list_models
+from app.core.paths import DataFolder
 
 MERGE_DTYPES = ("bf16", "fp16", "fp32")
 KIND_OF_TASK = {"sft": RowKind.MESSAGES, "dpo": RowKind.PREFERENCE, "text": RowKind.TEXT}
@@ -32,7 +34,11 @@ _WHOLE = TypeAdapter(int)
 
 
 def submit_values(
-    session: Session, values: Mapping[str, Any], name: str | None = None, local_roots: Sequence[Path] = ()
+    session: Session,
+    values: Mapping[str, Any],
+    name: str | None = None,
+    local_roots: Sequence[Path] = (),
+    folder: DataFolder | None = None,
 ) -> Job:
     """Check plain values and queue the training job. Raises: InvalidInput with every fault of every kind at once."""
     try:
@@ -44,15 +50,19 @@ def submit_values(
         rest = TrainingSpec.model_construct(**{"base_model": "", "dataset": "", **known})
         _, _, more = _find_references(session, rest, local_roots)
         raise InvalidInput([*error.faults, *(fault for fault in more if fault.field not in faulty)]) from None
-    return submit_training(session, spec, name, local_roots)
+    return submit_training(session, spec, name, local_roots, folder)
 
 
 def submit_training(
-    session: Session, spec: TrainingSpec, name: str | None = None, local_roots: Sequence[Path] = ()
+    session: Session,
+    spec: TrainingSpec,
+    name: str | None = None,
+    local_roots: Sequence[Path] = (),
+    folder: DataFolder | None = None,
 ) -> Job:
     """Queue a training job. A model folder or hub id that is not registered yet is registered.
 
-    Raises: InvalidInput with every fault.
+    With the data folder the job's spec.yaml is written there. Raises: InvalidInput with every fault.
     """
     model, dataset, faults = _find_references(session, spec, local_roots)
     if faults or model is None or dataset is None:
@@ -63,16 +73,26 @@ def submit_training(
         spec=spec.model_dump(mode="json"),
         base_model_id=model.id,
         dataset_id=dataset.id,
+        inputs=record_inputs(model, dataset),
         created_at=time.time(),
     )
-    return enqueue(session, job)
+    enqueue(session, job)
+    if folder is not None:
+        keep_spec(folder, job)
+    return job
 
 
-def clone_training(session: Session, source: Job, name: str | None = None, local_roots: Sequence[Path] = ()) -> Job:
+def clone_training(
+    session: Session,
+    source: Job,
+    name: str | None = None,
+    local_roots: Sequence[Path] = (),
+    folder: DataFolder | None = None,
+) -> Job:
     """Queue a training job with another one's spec, checked anew. Raises: Conflict, InvalidInput with every fault."""
     if source.kind != JobKind.TRAIN:
         raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job can be cloned.")
-    return submit_values(session, source.spec, name or source.name, local_roots)
+    return submit_values(session, source.spec, name or source.name, local_roots, folder)
 
 
 def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
