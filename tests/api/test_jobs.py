@@ -214,7 +214,7 @@ def test_the_log_is_text_from_any_offset(client: TestClient, folder: DataFolder)
     path = f"/api/v1/jobs/{job['id']}/logs"
     assert client.get(path).text == ""
     log = folder.job(job["id"]) / "train.log"
-    log.parent.mkdir(parents=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes("ä<b>\n".encode() + b"\xff")
     response = client.get(path)
     assert response.content == log.read_bytes()
