@@ -8,6 +8,7 @@ from types import TracebackType
 
 from app.core.database import Database
 from app.core.jobs import queue
+from app.core.jobs.claims import find_next
 from app.core.jobs.status import Lane
 from app.core.paths import DataFolder
 from tests.forked_children import ForkedChildren
@@ -57,9 +58,9 @@ class DataLane:
     def _claim(self, lane: Lane) -> Supervisor | None:
         """The next job; imports from the hub are left to the tests."""
         with self._database.read() as session:
-            found = queue.find_next(session, lane)
+            found = find_next(session, lane)
             if found is None or queue.get_job(session, found).spec.get("kind") == "hub":
                 return None
         with self._database.write() as session:
             claimed = queue.claim_next(session, lane)
-        return self._launcher.launch(lane, *claimed) if claimed else None
+        return self._launcher.launch(*claimed) if claimed else None

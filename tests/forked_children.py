@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ class ForkedChildren:
         )
         self._one_at_a_time = threading.Lock()
 
-    def start(self, assignment: Assignment, **_options: bool) -> Any:
-        """As a Popen object as far as a supervisor asks."""
+    def start(self, assignment: Assignment, *, record: Callable[[int], None], **_options: bool) -> Any:
+        """As a Popen object as far as a supervisor asks; it is put on record once it works."""
         self._one_at_a_time.acquire()
         assert self._parent.stdin is not None
         self._parent.stdin.write(assignment.to_line().encode())
-        return _Child(self._parent, self._one_at_a_time)
+        child = _Child(self._parent, self._one_at_a_time)
+        record(child.pid)
+        return child
 
     def close(self) -> None:
         """End the process."""

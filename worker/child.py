@@ -18,7 +18,7 @@ from typing import Any
 
 from app.core.errors import AppError, InvalidInput, JobCancelled
 from worker.capabilities import hide_bitsandbytes, hide_torch
-from worker.context import Assignment, JobContext
+from worker.context import Assignment, JobContext, hold_requests
 from worker.limits import MemoryLimit, limit_memory
 from worker.shortage import describe_shortage, find_shortage
 from worker.spool import SpoolWriter
@@ -138,11 +138,12 @@ def _get_ready(models: Sequence[str]) -> None:
 
 
 def main() -> int:
+    hold_requests()
     _prepare_process()
     if SPARE_FLAG in sys.argv:
         _get_ready(sys.argv[sys.argv.index(SPARE_FLAG) + 1 :])
     line = sys.stdin.readline()
-    if not line:
+    if not line.endswith("\n"):  # the worker has ended, maybe in the middle of the line
         return 0
     assignment = Assignment.from_line(line)
     if assignment.light:

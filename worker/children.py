@@ -45,8 +45,12 @@ class Children:
             model = self._likely_model()
             self._spare = self._spawn(self._log, SPARE_FLAG, *([str(model)] if model else []))
 
-    def start(self, assignment: Assignment, *, cold: bool = False) -> subprocess.Popen[str]:
+    def start(
+        self, assignment: Assignment, *, cold: bool = False, record: Callable[[int], None] = lambda _pid: None
+    ) -> subprocess.Popen[str]:
         """A child that works on the assignment: the spare if it is there, else a new one; a `cold` one is always new.
+
+        `record` is called with its pid before it is told what to do; a child that is told nothing ends.
 
         Raises: OSError.
         """
@@ -55,11 +59,11 @@ class Children:
         if child is None or child.poll() is not None:
             child = self._spawn(log)
         try:
-            self._hand_over(child, assignment)
+            self._hand_over(child, assignment, record)
         except BrokenPipeError:  # it ended between the look above and the writing
             child.wait()
             child = self._spawn(log)
-            self._hand_over(child, assignment)
+            self._hand_over(child, assignment, record)
         return child
 
     def _take_spare(self) -> subprocess.Popen[str] | None:
@@ -86,10 +90,11 @@ class Children:
             )
 
     @staticmethod
-    def _hand_over(child: subprocess.Popen[str], assignment: Assignment) -> None:
+    def _hand_over(child: subprocess.Popen[str], assignment: Assignment, record: Callable[[int], None]) -> None:
         if child.stdin is None:
             raise OSError("the child has no standard input")
         with child.stdin as pipe:
+            record(child.pid)
             pipe.write(assignment.to_line())
 
 

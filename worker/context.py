@@ -24,13 +24,22 @@ class StopRequest(StrEnum):
     CANCEL = "cancel"
     SAVE = "save"  # end early, but save the adapter
     INTERRUPT = "interrupt"  # the worker stops: end within INTERRUPT_SECONDS, so that the job can go on later
+    PAUSE = "pause"  # the same without a hurry; a job's code sees INTERRUPT, and no `stop_by`
 
 
 SIGNALS = {
-    StopRequest.CANCEL: signal.SIGTERM,
+    StopRequest.CANCEL: signal.SIGUSR2,
     StopRequest.SAVE: signal.SIGUSR1,
-    StopRequest.INTERRUPT: signal.SIGUSR2,
+    StopRequest.INTERRUPT: signal.SIGTERM,  # what a machine or a container that stops sends to everything
+    StopRequest.PAUSE: signal.SIGTSTP,
 }
+SAVE_NOW = signal.SIGHUP  # a checkpoint after the step in hand; the job goes on
+_HELD = (SIGNALS[StopRequest.SAVE], SIGNALS[StopRequest.PAUSE], SAVE_NOW)
+
+
+def hold_requests() -> None:
+    """Keep requests that would end a process without handlers until `JobContext.listen` can take them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,13 @@ class Assignment:
 
 @dataclass(slots=True)
 class JobContext:
-    """Handed to every job function, whose code polls `stop_request`: signals set it, as `SIGNALS` says."""
+    """Handed to every job function, whose code polls `stop_request` and `save_now`: signals set them."""
 
     assignment: Assignment
     spool: SpoolWriter
     stop_request: StopRequest | None = None
     stop_by: float | None = None  # by the monotonic clock, once the worker stops
+    save_now: bool = False  # a checkpoint is asked for; whoever saves it resets this
     payload: dict[str, Any] = field(init=False)
     in_hand: InHand = field(init=False)  # what it works on, for the case that it is killed
 
@@ -82,10 +92,17 @@ class JobContext:
         """Turn signals into `stop_request`. A cancel outranks the others, of which the first holds."""
         for number in SIGNALS.values():
             signal.signal(number, self._on_signal)
+        signal.signal(SAVE_NOW, self._on_save_now)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+    def _on_save_now(self, _number: int, _frame: FrameType | None) -> None:
+        self.save_now = True
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         request = next(each for each, sent in SIGNALS.items() if sent == number)
         if request is StopRequest.INTERRUPT and self.stop_by is None:
             self.stop_by = time.monotonic() + INTERRUPT_SECONDS - _MARGIN_SECONDS
+        if request is StopRequest.PAUSE:
+            request = StopRequest.INTERRUPT
         if request is StopRequest.CANCEL or self.stop_request is None:
             self.stop_request = request

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from app.core.boot import boot_id
+from app.core.jobs.models import Attempt
 
-_START_TOLERANCE_SECONDS = 0.5
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAUSE_SECONDS = 0.02
+_ENDED_STATES = frozenset("ZX")  # it only waits for a parent to ask how it ended
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process for good: pids are used again, start times within one boot are not."""
+    """A process for good: pids are used again, but not with the same start within one boot.
+
+    The start is in seconds since the boot, so that nobody who sets the clock makes a process look like another.
+    """
 
     pid: int
     started_at: float
@@ -22,34 +29,49 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity:
-        """Raises: psutil.NoSuchProcess."""
-        return cls(pid, psutil.Process(pid).create_time(), boot_id())
+        """Raises: ProcessLookupError where it is gone."""
+        found = _look(pid)
+        if found is None:
+            raise ProcessLookupError(pid)
+        return cls(pid, found[1], boot_id())
 
-    def find(self) -> psutil.Process | None:
-        """The living process, or None where it has ended or the pid is a stranger's."""
+    @classmethod
+    def of_attempt(cls, attempt: Attempt) -> ProcessIdentity | None:
+        """The attempt's process; None where none is on record."""
+        if attempt.pid is None or attempt.pid_started_at is None or attempt.boot_id is None:
+            return None
+        return cls(attempt.pid, attempt.pid_started_at, attempt.boot_id)
+
+    def lives(self) -> bool:
+        """Whether this very process runs; False where the pid is a stranger's by now."""
         if self.boot_id != boot_id():
-            return None
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_at) < _START_TOLERANCE_SECONDS
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+            return False
+        found = _look(self.pid)
+        return found is not None and found[1] == self.started_at and found[0] not in _ENDED_STATES
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the process's group, if the process, which leads it, lives."""
+        if self.lives():
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:  # it ended between the look and the signal
+                return
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Returns whether the process has ended in time."""
+        deadline = time.monotonic() + timeout_seconds
+        while self.lives():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE_SECONDS)
+        return True
 
 
-def boot_id() -> str:
-    """Changes with every boot of the machine (of the kernel, also inside a container)."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else f"boot-{psutil.boot_time():.0f}"
-
-
-def end_process(identity: ProcessIdentity, timeout_seconds: float = 10.0) -> None:
-    """Kill a stranded child and its group, and see it end. Raises: psutil.TimeoutExpired where it does not."""
-    process = identity.find()
-    if process is None:
-        return
+def _look(pid: int) -> tuple[str, float] | None:
+    """A process's state, and its start in seconds since the boot; None where there is none. Source: proc(5)."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait(timeout=timeout_seconds)
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()  # behind the name, which may hold anything
+    return fields[0], int(fields[19]) / _TICKS_PER_SECOND

@@ -12,13 +12,12 @@ from sqlmodel import Session
 
 from app.core.artifacts import store as artifacts
 from app.core.database import Database
-from app.core.errors import Conflict
 from app.core.events import log as events
 from app.core.events.types import EventKind
 from app.core.jobs.models import Attempt, Job
-from app.core.jobs.queue import get_job
 from app.core.metrics.store import drop_metrics_after, put_metrics
 from app.core.paths import DataFolder
+from worker.attempts import hold
 from worker.spool import Record, SpoolDamaged, read_spool
 
 logger = logging.getLogger(__name__)
@@ -27,21 +26,13 @@ _LOG_CHUNK_BYTES = 64 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-class StaleAttempt(Conflict):
-    """A later attempt has begun; this one's writes are refused."""
-
-    code = "stale_attempt"
-
-
 class Ingest:
     """Reads one attempt's files from where the database says it stopped."""
 
     def __init__(self, database: Database, folder: DataFolder, attempt: Attempt) -> None:
         self._database = database
         self._folder = folder
-        self._job_id = attempt.job_id
-        self._number = attempt.number
-        self._fence = attempt.fence
+        self._attempt = attempt
         self.spool = folder.attempt(attempt.job_id, attempt.number) / "spool.jsonl"
         self.log = folder.job(attempt.job_id) / "train.log"
         self._read_bytes = (-1, -1)
@@ -60,10 +51,7 @@ class Ingest:
         """One transaction's worth. Returns whether more may be waiting. What stands before damage is kept."""
         damage: SpoolDamaged | None = None
         with self._database.write() as session:
-            attempt = session.get_one(Attempt, (self._job_id, self._number))
-            job = get_job(session, self._job_id)
-            if job.fence != self._fence:
-                raise StaleAttempt()
+            job, attempt = hold(session, self._attempt)
             before = attempt.spool_seq
             try:
                 self._take_records(session, job, attempt)
@@ -93,7 +81,7 @@ class Ingest:
         attempt.log_offset += len(whole)
         lines = clean_lines(whole)
         if lines:
-            events.append(session, EventKind.LOG, {"lines": lines}, job_id=self._job_id)
+            events.append(session, EventKind.LOG, {"lines": lines}, job_id=attempt.job_id)
         return len(whole)
 
 

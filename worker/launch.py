@@ -1,24 +1,28 @@
-"""Start the process that works on a claimed job: its folder, what it is told, its limits."""
+"""Put a process to work on a claimed job: its folder, what it is told, its limits."""
 
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 
 from app.core.database import Database
 from app.core.jobs.models import Attempt, Job
-from app.core.jobs.spec import parse_spec
-from app.core.jobs.status import LIGHT_LANES, JobKind, Lane
-from app.core.paths import DataFolder, write_private
-from worker.children import Children, kill_group
+from app.core.jobs.status import Lane
+from app.core.paths import DataFolder
+from worker.attempts import hold, put_on_record
+from worker.children import Children
 from worker.context import Assignment
+from worker.identity import ProcessIdentity
+from worker.lanes import is_light, lane_of
 from worker.limits import PATIENCE_SECONDS
 from worker.payload import build_payload
+from worker.processes import AdoptedChild, OwnChild
 from worker.supervisor import Supervisor
 
 
 class Launcher:
-    """Starts children on claimed jobs."""
+    """Gives claimed jobs a child, and living children a supervisor."""
 
     def __init__(self, database: Database, folder: DataFolder, cache: Path, children: Children) -> None:
         self._database = database
@@ -26,38 +30,39 @@ class Launcher:
         self._cache = cache
         self._children = children
 
-    def launch(self, lane: Lane, job: Job, attempt: Attempt) -> Supervisor:
-        """Start the child and put it on record; one that cannot be is ended again. Raises: AppError, OSError.
+    def launch(self, job: Job, attempt: Attempt) -> Supervisor:
+        """Start a child: it is on record before it is told what to do, so that none works that nobody knows of.
 
-        The spare is for the GPU's lane.
+        One that cannot be supervised is ended again. The spare is for the GPU's lane. Raises: AppError, OSError.
         """
-        assignment = self._prepare(lane, job, attempt)
-        child = self._children.start(assignment, cold=lane is not Lane.GPU)
-        patience = PATIENCE_SECONDS if assignment.light else None
+        assignment = self._prepare(job, attempt)
+        record = partial(put_on_record, self._database, attempt)
+        child = OwnChild(self._children.start(assignment, cold=lane_of(job) is not Lane.GPU, record=record))
         try:
-            return Supervisor(self._database, self._folder, job, attempt, child, patience)
+            return Supervisor(self._database, self._folder, job, attempt, child, _patience(job))
         except BaseException:
-            kill_group(child, signal.SIGKILL)
-            child.wait()
+            child.send(signal.SIGKILL)
+            child.wait(PATIENCE_SECONDS)
             raise
 
-    def _prepare(self, lane: Lane, job: Job, attempt: Attempt) -> Assignment:
+    def adopt(self, job: Job, attempt: Attempt, identity: ProcessIdentity) -> Supervisor:
+        """Go on with a child that an earlier worker has started. Raises: Conflict."""
+        return Supervisor(self._database, self._folder, job, attempt, AdoptedChild(identity), _patience(job))
+
+    def _prepare(self, job: Job, attempt: Attempt) -> Assignment:
         """The attempt's folder and what the child is told. Raises: AppError, OSError."""
         folder = self._folder.job(job.key).resolve()
         attempt_folder = self._folder.attempt(job.key, attempt.number).resolve()
         attempt_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if job.kind == JobKind.TRAIN:
-            write_private(folder / "spec.yaml", parse_spec(job.spec).to_yaml())
-        log = folder / "train.log"
+        log, spool = folder / "train.log", attempt_folder / "spool.jsonl"
         with self._database.write() as session:
             payload = build_payload(session, self._folder, self._cache, job)
-            stored = session.get_one(Attempt, (job.key, attempt.number))
+            _, stored = hold(session, attempt)
             stored.log_offset = log.stat().st_size if log.exists() else 0
             session.add(stored)
-        spool, light = attempt_folder / "spool.jsonl", _is_light(lane, job)
-        return Assignment(job.key, job.kind.value, attempt.number, str(folder), str(spool), str(log), payload, light)
+        kind, number = job.kind.value, attempt.number
+        return Assignment(job.key, kind, number, str(folder), str(spool), str(log), payload, is_light(job))
 
 
-def _is_light(lane: Lane, job: Job) -> bool:
-    """Whether the process has limits. A download takes what it takes; what comes after it sets its own limit."""
-    return lane in LIGHT_LANES and job.spec.get("kind") != "hub"
+def _patience(job: Job) -> float | None:
+    return PATIENCE_SECONDS if is_light(job) else None

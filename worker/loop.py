@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
-from app import __version__
 from app.core.database import Database
 from app.core.errors import AppError
 from app.core.jobs import queue
-from app.core.jobs.models import Attempt, Job, WorkerState
-from app.core.jobs.queries import likely_model_path
-from app.core.jobs.status import JobStatus, Lane
+from app.core.jobs.claims import find_next
+from app.core.jobs.models import Attempt, Job
+from app.core.jobs.status import Lane
 from app.core.paths import DataFolder
 from app.core.settings import Settings
+from worker.attempts import hold
 from worker.children import Children
 from worker.context import INTERRUPT_SECONDS
 from worker.gpu import Sampler
-from worker.identity import ProcessIdentity
+from worker.lanes import lane_of
 from worker.launch import Launcher
+from worker.presence import Deposed, Presence
 from worker.probe import Probe
 from worker.readings import ReadingsThread, Running
-from worker.rescue import rescue
+from worker.rescue import Rescue
+from worker.settle import settle_unstarted
 from worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
+RETRY_SECONDS = 1.0  # after the database did not answer, or had no room
 
 
 class Worker:
@@ -54,6 +56,8 @@ class Worker:
         self._folder = DataFolder(settings.home)
         self._children = children
         self._launcher = Launcher(database, self._folder, settings.cache, children)
+        self._presence = Presence(database)
+        self._rescue = Rescue(database, self._folder, self._launcher)
         self._probe = probe
         self._readings = ReadingsThread(database, sampler)
         self._supervisors: dict[Lane, Supervisor] = {}
@@ -62,30 +66,26 @@ class Worker:
         self._rescue_due = False
 
     def start(self) -> None:
-        """Say that the worker is there, and put right what an earlier one left behind."""
-        with self._database.write() as session:
-            me = ProcessIdentity.of(os.getpid())
-            state = session.get(WorkerState, 1) or WorkerState(
-                pid=0, pid_started_at=0, boot_id="", version="", started_at=0, heartbeat_at=0
-            )
-            state.pid, state.pid_started_at, state.boot_id = me.pid, me.started_at, me.boot_id
-            state.version, state.started_at, state.heartbeat_at = __version__, time.time(), time.time()
-            state.capabilities = None  # of another installation, for all that is known
-            session.add(state)
+        """Say that the worker is there, and go on with what an earlier one left behind."""
+        self._rescue = replace(self._rescue, adopts=self._presence.enter())
         self.rescue()
+        self._presence.own_children()
+        self._rescue = replace(self._rescue, adopts=True)
         self._readings.start()
 
     def run(self) -> None:
         """Work until told to stop. A database that does not answer costs a pause, never the running job."""
         while not self._stop.is_set():
             try:
-                more = self.run_once()
+                pause = 0.0 if self.run_once() else POLL_SECONDS
             except OperationalError as error:
                 logger.warning("the database did not answer; trying again: %s", error, extra={"action": "retry"})
                 self._rescue_due = True  # a claim may have been left half-way
-                more = False
-            if not more:
-                self._stop.wait(POLL_SECONDS)
+                pause = RETRY_SECONDS
+            except Deposed as error:
+                logger.error("%s It ends.", error.message, extra={"action": "deposed"})
+                break
+            self._stop.wait(pause)
         self._shut_down()
 
     def stop(self) -> None:
@@ -105,7 +105,18 @@ class Worker:
 
     def rescue(self) -> None:
         """Jobs that an earlier worker had in hand go on or end; see `worker.rescue`."""
-        rescue(self._database, self._folder, [supervisor.job.key for supervisor in self._supervisors.values()])
+        in_hand = [supervisor.job.key for supervisor in self._supervisors.values()]
+        for supervisor in self._rescue.run(in_hand):
+            self._supervise(supervisor)
+
+    def _supervise(self, supervisor: Supervisor) -> None:
+        lane = lane_of(supervisor.job)
+        if lane in self._supervisors:  # a second worker has claimed it beside this one's
+            supervisor.interrupt(INTERRUPT_SECONDS)
+            return
+        self._supervisors[lane] = supervisor
+        if lane is Lane.GPU:
+            self._readings.running = Running(supervisor.job.key, supervisor.pid)
 
     def _work(self, lane: Lane) -> bool:
         """What is due in a lane. Returns whether there may be more at once."""
@@ -127,29 +138,23 @@ class Worker:
 
     def _claim(self, lane: Lane) -> bool:
         with self._database.read() as session:
-            if queue.find_next(session, lane) is None:
+            if find_next(session, lane) is None:
                 return False
         with self._database.write() as session:
             claimed = queue.claim_next(session, lane)
         if claimed is None:
             return False
-        self._launch(lane, *claimed)
+        self._launch(*claimed)
         return True
 
-    def _launch(self, lane: Lane, job: Job, attempt: Attempt) -> None:
+    def _launch(self, job: Job, attempt: Attempt) -> None:
         logger.info("job %s: attempt %s starts", job.id, attempt.number, extra={"action": "claim_job"})
         try:
-            supervisor = self._launcher.launch(lane, job, attempt)
+            self._supervise(self._launcher.launch(job, attempt))
         except (AppError, OSError) as error:
             logger.exception("job %s could not start", job.id)
-            advice = error.advice if isinstance(error, AppError) else "Look at the worker's log."
-            failure = {"kind": "start", "message": f"The job could not start: {error}", "advice": advice}
             with self._database.write() as session:
-                queue.advance(session, queue.get_job(session, job.key), JobStatus.FAILED, error=failure)
-            return
-        self._supervisors[lane] = supervisor
-        if lane is Lane.GPU:
-            self._readings.running = Running(job.key, supervisor.pid)
+                settle_unstarted(session, hold(session, attempt)[0], error)
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -157,44 +162,26 @@ class Worker:
             return
         self._heartbeat_at = now
         self._probe.collect()
-        with self._database.write() as session:
-            state = session.get_one(WorkerState, 1)
-            state.heartbeat_at = time.time()
-            session.add(state)
+        self._presence.beat()
 
     def _shut_down(self) -> None:
+        """Children are asked all at once, so that they end beside each other."""
         give_up_at = time.monotonic() + INTERRUPT_SECONDS
-        for supervisor in self._supervisors.values():
-            supervisor.ask_to_stop()  # all at once, so that they end beside each other
-        for supervisor in self._supervisors.values():
-            supervisor.interrupt(max(0.0, give_up_at - time.monotonic()))
+        supervisors = list(self._supervisors.values())
         self._supervisors.clear()
+        for supervisor in supervisors:
+            _try_to(supervisor.ask_to_stop)
+        for supervisor in supervisors:
+            _try_to(partial(supervisor.interrupt, max(0.0, give_up_at - time.monotonic())))
         self._children.end_spare()
         self._probe.end()
         self._readings.stop()
-        with self._database.write() as session:
-            state = session.get_one(WorkerState, 1)
-            state.heartbeat_at = 0.0  # said to be gone, rather than found to be silent
-            session.add(state)
+        _try_to(self._presence.leave)
 
 
-def build_worker(settings: Settings, database: Database) -> Worker:
-    """A worker as `python -m worker` runs it."""
-    folder = DataFolder(settings.home)
-    children = Children(
-        keep_spare=settings.spare_child, log=_spare_log(folder), likely_model=partial(_likely_model, database)
-    )
-    probe = Probe(database, folder.home / "probe.log")
-    return Worker(settings, database, children, Sampler(folder.home), probe)
-
-
-def _likely_model(database: Database) -> Path | None:
-    with database.read() as session:
-        path = likely_model_path(session)
-    return None if path is None else Path(path)
-
-
-def _spare_log(folder: DataFolder) -> Path:
-    path = folder.home / "spare.log"
-    path.unlink(missing_ok=True)
-    return path
+def _try_to(put_on_record: Callable[[], None]) -> None:
+    """What a database that does not answer keeps from being done is left to the next worker."""
+    try:
+        put_on_record()
+    except (OperationalError, Deposed) as error:
+        logger.warning("not all was put on record while the worker stopped: %s", error, extra={"action": "stop"})

@@ -44,7 +44,9 @@ def _death(code: int | None) -> str:
         return "Its process was killed (signal 9), though the kernel counts none that it killed for want of memory."
     if code == -signal.SIGPROF:
         return "Its process was ended: a single step took longer than it may."
-    if code is not None and code < 0:
+    if code is None:
+        return "Its process ended without saying why; its exit code is not known, since another worker had started it."
+    if code < 0:
         return f"Its process was ended by {signal.Signals(-code).name}."
     return f"Its process ended with code {code} without saying why."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func
@@ -11,53 +12,110 @@ from sqlmodel import Session, col, select
 from app.core.datasets.hub import set_facts as set_dataset_facts
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, HostOutOfMemory, NotFound
 from app.core.jobs import queue
 from app.core.jobs.checks import drop_file
+from app.core.jobs.losses import Cause, cause_of
 from app.core.jobs.models import Attempt, Job
-from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.models.inspect import inspect_folder
 from app.core.models.models import BaseModel
 from app.core.models.registry import set_facts
 from app.core.paths import DataFolder
 from worker.artifacts.folders import STATE
 from worker.ingest import clean_lines
+from worker.lanes import is_light
+from worker.limits import TookTooLong
 from worker.post_mortem import complete_autopsy, explain_death
 from worker.residual import add_residual
+from worker.spool import NO_SPACE
 
 _TAIL_BYTES = 8192
 
 
-def settle(
-    session: Session,
-    folder: DataFolder,
-    job: Job,
-    attempt: Attempt,
-    damage: str | None = None,
-    killed_for_memory: bool | None = None,
-) -> Job:
-    """Move the job to its end: its process has been seen to end. `damage` says what was wrong with what it told.
+@dataclass(frozen=True, slots=True)
+class End:
+    """What was seen of a process's end beside its exit code."""
 
-    `killed_for_memory`: whether the kernel killed a process for want of memory while it ran, None where unknown.
-    """
-    if job.kind == JobKind.CHECK:
+    damage: str | None = None  # what was wrong with what it told
+    killed_for_memory: bool | None = None  # whether the kernel killed a process for that while it ran
+    planned: bool = False  # its worker has ended it, so that it goes on later
+    unseen: str | None = None  # it ended while no worker looked: what is known all the same
+
+
+def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, end: End = End()) -> Job:
+    """Move the job to where its process has left it: to an end of its own, or back into the queue."""
+    job.held_up = None
+    job = _settle(session, folder, job, attempt, end)
+    if job.kind == JobKind.CHECK and job.status in ENDED:
         drop_file(folder, job)
+    return job
+
+
+def _settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, end: End) -> Job:
     outcome = attempt.outcome or {}
     summary = {**job.summary, **outcome.get("summary", {})}
-    if outcome.get("outcome") == "completed" and damage is None:
-        error = _take_import(session, folder, job, summary) if job.kind == JobKind.IMPORT else None
-        if "memory" in summary:
-            summary["memory"] = add_residual(session, job, summary["memory"])
-        status = JobStatus.FAILED if error else JobStatus.COMPLETED
-        shutil.rmtree(folder.job(job.key) / STATE, ignore_errors=True)  # of use only to a run that has yet to end
-        return queue.advance(session, job, status, summary=summary, error=error)
+    if outcome.get("outcome") == "completed" and end.damage is None:
+        return _complete(session, folder, job, summary)
+    if _goes_on(job, outcome, end):
+        attempt.outcome = {"outcome": "interrupted"}  # no loss
+        session.add(attempt)
+        return queue.interrupt(session, job)
     if job.cancel_requested or outcome.get("outcome") == "cancelled":
         return queue.advance(session, job, JobStatus.CANCELLED, summary=summary)
-    error = outcome.get("error") or explain_death(attempt.exit_code, damage, killed_for_memory)
+    error = outcome.get("error") or _explain(attempt, end)
+    cause = _find_cause(job, attempt, error, end)
     if "autopsy" in error:
         error = {**error, "autopsy": complete_autopsy(session, folder, job, attempt, error["autopsy"])}
-    tail = {**error, "log_tail": _log_tail(session, folder, attempt)}
-    return queue.advance(session, job, JobStatus.FAILED, error=tail, summary=summary)
+    error = {**error, "log_tail": _log_tail(session, folder, attempt)}
+    if cause is not None:
+        return queue.interrupt(session, job, cause, error)
+    return queue.advance(session, job, JobStatus.FAILED, error=error, summary=summary)
+
+
+def _complete(session: Session, folder: DataFolder, job: Job, summary: dict[str, Any]) -> Job:
+    error = _take_import(session, folder, job, summary) if job.kind == JobKind.IMPORT else None
+    if "memory" in summary:
+        summary["memory"] = add_residual(session, job, summary["memory"])
+    status = JobStatus.FAILED if error else JobStatus.COMPLETED
+    shutil.rmtree(folder.job(job.key) / STATE, ignore_errors=True)  # of use only to a run that has yet to end
+    return queue.advance(session, job, status, summary=summary, error=error)
+
+
+def _goes_on(job: Job, outcome: dict[str, Any], end: End) -> bool:
+    """Whether its worker, or a machine that stops, has ended the process; nobody has asked for the job's end."""
+    if not outcome:
+        return end.planned and not job.cancel_requested
+    if outcome["outcome"] != "cancelled" or job.cancel_requested:
+        return False
+    return not job.save_requested or (end.planned and not outcome["summary"])
+
+
+def _explain(attempt: Attempt, end: End) -> dict[str, Any]:
+    if end.unseen is not None and end.damage is None:
+        return {"kind": "child_died", "message": end.unseen, "advice": "The log's last lines may say more."}
+    return explain_death(attempt.exit_code, end.damage, end.killed_for_memory)
+
+
+def _find_cause(job: Job, attempt: Attempt, error: dict[str, Any], end: End) -> Cause | None:
+    """What the attempt was lost to, where the job is to be tried again."""
+    if attempt.outcome is not None:
+        return cause_of(job, error)
+    if end.damage is not None or error["kind"] == TookTooLong.code:
+        return None
+    if is_light(job) and end.unseen is None:  # what somebody uploaded is at fault rather than the machine
+        return None
+    return Cause.HOST_OUT_OF_MEMORY if error["kind"] == HostOutOfMemory.code else Cause.PROCESS_LOST
+
+
+def settle_unstarted(session: Session, job: Job, error: AppError | OSError) -> None:
+    """No process has begun: the job waits where the disk is full, and fails otherwise."""
+    advice = error.advice if isinstance(error, AppError) else "Look at the worker's log."
+    failure = {"kind": "start", "message": f"The job could not start: {error}", "advice": advice}
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        queue.interrupt(session, job, Cause.DISK_FULL, {**failure, "kind": Cause.DISK_FULL.value})
+    else:
+        queue.advance(session, job, JobStatus.FAILED, error=failure)
 
 
 def _take_import(session: Session, folder: DataFolder, job: Job, summary: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,7 +7,9 @@ reader never takes half of one, and a child killed in mid-write costs the last l
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import threading
 import time
@@ -17,6 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from worker.notes import FILE as NOTE
+from worker.notes import WaitNote
+
+logger = logging.getLogger(__name__)
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+SPACE_POLL_SECONDS = 1.0
 RecordKind = Literal["start", "phase", "progress", "metric", "sample", "artifact", "summary", "finished"]
 RECORD_KINDS: frozenset[str] = frozenset(get_args(RecordKind))
 
@@ -32,25 +41,50 @@ class Record:
     data: dict[str, Any]
 
 
+_NO_ROOM = (
+    "The disk is full: the job waits, and goes on as soon as there is space on the disk of the data folder. Delete "
+    "what is not needed, such as old jobs' checkpoints."
+)
+
+
 class SpoolDamaged(Exception):
     """The spool holds a line that its writer did not write."""
 
 
 class SpoolWriter:
-    """Appends records. One per attempt; threads may share it."""
+    """Appends records. One per attempt; threads may share it. Where the disk is full it waits until there is space."""
 
     def __init__(self, path: Path) -> None:
+        """Raises: OSError where there is no room to begin."""
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._note = WaitNote(path.with_name(NOTE))
         self._lock = threading.Lock()
         self._seq = 0
 
     def write(self, kind: RecordKind, data: dict[str, Any], *, step: int | None = None) -> None:
-        """Append one record by a single write call. Raises: OSError where the disk is full."""
+        """Append one record by a single write call."""
         with self._lock:
             self._seq += 1
             record = {"seq": self._seq, "time": time.time(), "kind": kind, "step": step, "data": data}
             body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
-            _write_all(self._descriptor, b"%08x %s\n" % (zlib.crc32(body), body))
+            self._append(b"%08x %s\n" % (zlib.crc32(body), body))
+
+    def _append(self, line: bytes) -> None:
+        """What of a line a full disk has taken stays, and the rest follows."""
+        waiting = False
+        while line:
+            try:
+                line = line[os.write(self._descriptor, line) :]
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                if not waiting:
+                    self._note.put({"kind": "disk_full", "message": _NO_ROOM})
+                waiting = True
+                time.sleep(SPACE_POLL_SECONDS)
+        if waiting:
+            self._note.put(None)
+            logger.warning("the disk has space again; the job goes on")
 
     def start(self, step: int) -> None:
         """Training begins at `step`, above 0 where it goes on; what an earlier attempt told of later steps is void."""
@@ -90,11 +124,7 @@ class SpoolWriter:
     def close(self) -> None:
         self.sync()
         os.close(self._descriptor)
-
-
-def _write_all(descriptor: int, line: bytes) -> None:
-    while line:
-        line = line[os.write(descriptor, line) :]
+        self._note.close()
 
 
 def read_spool(path: Path, offset: int = 0, after_seq: int = 0, limit: int = 2000) -> Iterator[tuple[Record, int]]:
@@ -121,6 +151,8 @@ def _parse(line: bytes, expected_seq: int) -> Record:
     if checksum != b"%08x" % zlib.crc32(body):
         raise SpoolDamaged(f"bad checksum where record {expected_seq} was expected")
     values = json.loads(body)
+    if values["kind"] not in RECORD_KINDS:
+        raise SpoolDamaged(f"record {expected_seq} is of an unknown kind: {values['kind']}")
     if values["seq"] != expected_seq:
         raise SpoolDamaged(f"record {values['seq']} where {expected_seq} was expected")
     return Record(**values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -24,13 +23,13 @@ router = APIRouter(tags=["system"])
 @public.get("/health", name="api_health")
 def health(session: SessionDep) -> dict[str, Any]:
     """Whether web and worker are up."""
-    return {"status": "ok", "version": __version__, "worker": worker_view(session, time.time())}
+    return {"status": "ok", "version": __version__, "worker": worker_view(session)}
 
 
 @router.get("/gpu", name="api_gpu")
 def show_gpu(session: SessionDep) -> dict[str, Any]:
     """The newest reading of GPUs and host; what cannot be read is null."""
-    reading = latest_reading(session, time.time())
+    reading = latest_reading(session)
     if reading is None:
         return {
             "available": False,

@@ -63,7 +63,7 @@ def _look(database: Database, job_id: int) -> tuple[Job, bool]:
     """The job, and whether a worker has it or could take it."""
     with database.read() as session:
         job = get_job(session, job_id)
-        return job, job.status != JobStatus.QUEUED or bool(worker_view(session, time.time())["alive"])
+        return job, job.status != JobStatus.QUEUED or bool(worker_view(session)["alive"])
 
 
 def take(database: Database, folder: DataFolder, job: Job) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +69,7 @@ def import_context(session: Session, dataset: Dataset) -> dict[str, Any]:
         "dataset": dataset,
         "job": job,
         "after": latest_id(session),
-        "worker_alive": worker_view(session, time.time())["alive"],
+        "worker_alive": worker_view(session)["alive"],
         **again,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -15,6 +14,7 @@ from app.core.events.log import latest_id
 from app.core.jobs.capabilities import describe_capabilities
 from app.core.jobs.models import Job
 from app.core.jobs.queries import LISTED_KINDS, active_job, find_awaited, latest_reading, queued_jobs, worker_view
+from app.core.jobs.queue_state import get_queue
 from app.core.jobs.status import ENDED, JobKind
 from app.core.metrics.store import latest_values
 from app.core.models.models import BaseModel, ModelStatus
@@ -64,6 +64,7 @@ def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
         "loss": loss_chart(session, to_draw.key) if to_draw else None,
         "memory": memory_chart(session, to_draw.key) if to_draw else None,
         "queue": queue,
+        "queue_state": get_queue(session),
         "awaited": {job.id: find_awaited(session, job) for job in queue},
         "importing": _importing(session),
         "recent": _recent(session),
@@ -74,10 +75,9 @@ def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
 
 
 def _readings(session: Session) -> dict[str, Any]:
-    now = time.time()
-    worker = worker_view(session, now)
+    worker = worker_view(session)
     can = describe_capabilities(worker["capabilities"])
-    return {"reading": latest_reading(session, now), "worker": worker, "capabilities": can}
+    return {"reading": latest_reading(session), "worker": worker, "capabilities": can}
 
 
 def _recent(session: Session) -> list[Job]:

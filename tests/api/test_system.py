@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from fastapi.testclient import TestClient
 
 from app import __version__
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.jobs.models import WorkerState
 
@@ -21,8 +20,8 @@ READING = {
 def _worker(database: Database, heartbeat_at: float) -> None:
     with database.write() as session:
         session.add(
-            WorkerState(pid=7, pid_started_at=0, boot_id="b", version="v", started_at=0, heartbeat_at=heartbeat_at,
-                        reading=READING)
+            WorkerState(pid=7, pid_started_at=0, boot_id=boot_id(), version="v", started_at=0,
+                        heartbeat_at=heartbeat_at, reading=READING)
         )  # fmt: skip
 
 
@@ -32,14 +31,14 @@ def test_health_without_a_worker(client: TestClient) -> None:
 
 
 def test_health_with_a_worker(client: TestClient, database: Database) -> None:
-    _worker(database, time.time())
+    _worker(database, uptime_seconds())
     worker = client.get("/api/v1/health").json()["worker"]
     assert (worker["alive"], worker["pid"]) == (True, 7)
     assert 0 <= worker["heartbeat_age_seconds"] < 5
 
 
 def test_readings_are_the_workers_own_with_null_for_what_cannot_be_read(client: TestClient, database: Database) -> None:
-    _worker(database, time.time())
+    _worker(database, uptime_seconds())
     assert client.get("/api/v1/gpu").json() == READING
 
 
@@ -51,7 +50,7 @@ def test_without_a_live_worker_there_is_no_reading(client: TestClient, database:
         "host": None,
     }
     assert client.get("/api/v1/gpu").json() == nothing
-    _worker(database, time.time() - 60)
+    _worker(database, uptime_seconds() - 60)
     assert client.get("/api/v1/gpu").json() == nothing
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from sqlmodel import Session
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.datasets.models import Dataset
 from app.core.events import log
@@ -25,6 +26,7 @@ from app.core.metrics.store import drop_metrics_after, put_metrics
 from app.core.models.models import BaseModel
 from app.core.settings import Settings
 from app.main import create_app
+from app.web.connections import DroppableConnection
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
@@ -69,7 +71,13 @@ class LiveServer:
     def __init__(self, settings: Settings) -> None:
         self.app = create_app(settings)
         config = uvicorn.Config(
-            self.app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=1, ws="none"
+            self.app,
+            http=DroppableConnection,
+            host="127.0.0.1",
+            port=0,
+            log_level="warning",
+            timeout_graceful_shutdown=1,
+            ws="none",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
@@ -169,10 +177,15 @@ class Feed:
 
     def read_devices(self) -> None:
         """A worker that is alive and reads one GPU."""
-        now = time.time()
         reading = {"available": True, "reason": None, "devices": [DEVICE], "host": HOST}
         state = WorkerState(
-            pid=1, pid_started_at=0.0, boot_id="b", version="0", started_at=now, heartbeat_at=now, reading=reading
+            pid=1,
+            pid_started_at=0.0,
+            boot_id=boot_id(),
+            version="0",
+            started_at=0.0,
+            heartbeat_at=uptime_seconds(),
+            reading=reading,
         )
         with self._database.write() as session:
             session.merge(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queue import get_job, request_cancel
@@ -27,7 +27,7 @@ def lane(data_lane: DataLane, database: Database, monkeypatch: pytest.MonkeyPatc
     """The server answers at once, that the check is still to come; a worker is alive."""
     monkeypatch.setattr("app.cli.datasets._POLL_SECONDS", 0.02)
     monkeypatch.setattr("app.cli.datasets._WAIT_SECONDS", 0)
-    _beat(database, time.time())
+    _beat(database, uptime_seconds())
     data_lane.paused = True
     yield data_lane
     data_lane.paused = False
@@ -37,7 +37,7 @@ def lane(data_lane: DataLane, database: Database, monkeypatch: pytest.MonkeyPatc
 
 def _beat(database: Database, at: float) -> None:
     with database.write() as session:
-        state = WorkerState(pid=1, pid_started_at=0, boot_id="", version="", started_at=0, heartbeat_at=at)
+        state = WorkerState(pid=1, pid_started_at=0, boot_id=boot_id(), version="", started_at=0, heartbeat_at=at)
         session.merge(state)
 
 

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import list_datasets
@@ -72,8 +73,8 @@ def test_the_page_of_an_upload_that_takes_longer_shows_its_import_then_its_rows(
 
 def _alive(database: Database) -> None:
     with database.write() as session:
-        now = time.time()
-        session.add(WorkerState(pid=1, pid_started_at=0, boot_id="", version="", started_at=now, heartbeat_at=now))
+        facts = {"pid": 1, "pid_started_at": 0, "version": "", "started_at": 0}
+        session.add(WorkerState(**facts, boot_id=boot_id(), heartbeat_at=uptime_seconds()))
 
 
 def test_problems_are_shown_while_the_check_runs(client: TestClient, database: Database, paused: DataLane) -> None:

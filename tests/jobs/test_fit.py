@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.datasets.models import Dataset
 from app.core.jobs.models import WorkerState
@@ -82,9 +82,9 @@ def test_without_a_card_the_live_gpu_counts_and_without_one_nothing(client: Test
     assert "No GPU is read on this box" in show(client)
     device = {"name": "Card X", "vram_total_bytes": 48 * GIB, "vram_used_bytes": GIB, "process_vram_bytes": 0}
     reading = {"available": True, "reason": None, "devices": [device], "host": None}
-    facts = {"pid": 1, "pid_started_at": 0.0, "boot_id": "b", "version": "0", "started_at": 0.0}
+    facts = {"pid": 1, "pid_started_at": 0.0, "boot_id": boot_id(), "version": "0", "started_at": 0.0}
     with database.write() as session:
-        session.add(WorkerState(**facts, heartbeat_at=time.time() + 3600, reading=reading))
+        session.add(WorkerState(**facts, heartbeat_at=uptime_seconds() + 3600, reading=reading))
     assert "of 47.0 GiB (Card X, less what other processes hold now)" in show(client)
     assert "(the card that was named)" in show(client, vram_gb="24")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
@@ -37,11 +37,11 @@ DEVICE: dict[str, Any] = {
 def beat(database: Database, **reading: Any) -> None:
     """A worker that is alive and has just taken a reading."""
     values = {"available": False, "reason": "NVML was not found.", "devices": [], "host": HOST, **reading}
-    now = time.time()
+    now = uptime_seconds()
     with database.write() as session:
         session.merge(
             WorkerState(
-                pid=1, pid_started_at=0, boot_id="b", version="0", started_at=now, heartbeat_at=now, reading=values
+                pid=1, pid_started_at=0, boot_id=boot_id(), version="0", started_at=0, heartbeat_at=now, reading=values
             )
         )
 
@@ -133,7 +133,7 @@ def test_absent_worker_is_said_and_its_old_reading_not_shown(client: TestClient,
     assert "4.0 GiB of 16.0 GiB" in client.get("/").text
     assert "The worker does not run" not in client.get("/").text
     with database.write() as session:
-        session.get_one(WorkerState, 1).heartbeat_at = time.time() - 60
+        session.get_one(WorkerState, 1).heartbeat_at = uptime_seconds() - 60
     assert "4.0 GiB of 16.0 GiB" not in (page := client.get("/gpu").text)
     assert "the worker does not run" in page
 

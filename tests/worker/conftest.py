@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.core.database import Database
-from app.core.jobs.models import Job
+from app.core.jobs.models import Attempt, Job
 from app.core.jobs.queue import get_job
-from app.core.jobs.status import Lane
+from app.core.jobs.status import ENDED, Lane
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 from worker.children import Children
@@ -67,6 +67,20 @@ class ScriptedWorker:
         """What the worker has in hand in the lane; it forgets about that."""
         return self.worker._supervisors.pop(lane)
 
+    def run_to_train(self, job: Job) -> None:
+        """Let the worker do its rounds until the job trains."""
+        self.run_until(lambda: self.job(job).phase == "train")
+
+    def run_to_end(self, job: Job) -> Job:
+        """Let the worker do its rounds until the job has ended."""
+        self.run_until(lambda: self.job(job).status in ENDED)
+        return self.job(job)
+
+    def attempt(self, job: Job, number: int = 1) -> Attempt:
+        """An attempt as it is on record."""
+        with self.database.read() as session:
+            return session.get_one(Attempt, (job.key, number))
+
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Let the worker do its rounds until the condition holds."""
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -80,6 +94,7 @@ class ScriptedWorker:
 def scripted(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedWorker]:
     """A started worker; what it has in hand is ended after the test."""
     monkeypatch.setattr("worker.supervisor.STOP_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("worker.loop.INTERRUPT_SECONDS", 1.0)
     monkeypatch.chdir(Path(__file__).parent.parent.parent)
     scripted = ScriptedWorker(settings, database)
     scripted.worker.start()

@@ -17,7 +17,8 @@ from app.core.jobs.models import Attempt, Job
 from app.core.jobs.queue import claim_next, get_job
 from app.core.metrics.store import read_series
 from app.core.paths import DataFolder
-from worker.ingest import Ingest, StaleAttempt, clean_lines
+from worker.attempts import StaleAttempt
+from worker.ingest import Ingest, clean_lines
 from worker.spool import SpoolWriter
 
 Claimed = tuple[Job, Attempt, SpoolWriter, Ingest]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -14,13 +13,13 @@ from sqlmodel import select
 
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, WorkerState
-from app.core.jobs.queue import claim_next, enqueue, request_cancel
+from app.core.jobs.queue import enqueue, request_cancel
 from app.core.jobs.spec import parse_yaml
-from app.core.jobs.status import ENDED, JobKind, JobStatus, Lane
+from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.metrics.store import put_metrics, read_series
 from tests.worker.conftest import ScriptedWorker
 from worker.identity import ProcessIdentity
-from worker.launch import _is_light
+from worker.lanes import is_light
 from worker.readings import Running
 
 MakeJob = Callable[..., Job]
@@ -75,9 +74,8 @@ def queued(scripted: ScriptedWorker, kind: JobKind) -> Job:
     ],
 )
 def test_what_downloads_nothing_has_limits_from_its_start(kind: JobKind, spec: dict[str, str], light: bool) -> None:
-    lane = {JobKind.PREVIEW: Lane.VIEW, JobKind.CHECK: Lane.CHECK}.get(kind, Lane.DATA)
-    assert _is_light(lane, Job(name="x", kind=kind, spec=spec, created_at=0)) is light
-    assert not _is_light(Lane.MODEL, Job(name="x", kind=JobKind.IMPORT, spec={"kind": "gguf"}, created_at=0))
+    assert is_light(Job(name="x", kind=kind, spec=spec, dataset_id=1, created_at=0)) is light
+    assert not is_light(Job(name="x", kind=JobKind.IMPORT, spec={"kind": "gguf"}, created_at=0))
 
 
 def test_a_light_child_that_tells_nothing_is_killed(
@@ -149,7 +147,7 @@ def run_and_cancel(scripted: ScriptedWorker, job: Job, *, save: bool = False) ->
     scripted.run_until(lambda: scripted.job(job).phase == "train")
     attempt = attempt_of(scripted, job)
     identity = ProcessIdentity(attempt.pid or 0, attempt.pid_started_at or 0.0, attempt.boot_id or "")
-    assert identity.find() is not None
+    assert identity.lives()
     with scripted.database.write() as session:
         request_cancel(session, scripted.job(job), save=save)
     scripted.run_until(ended(scripted, job))
@@ -163,7 +161,7 @@ def test_cancelled_job_is_cancelled_only_when_its_process_has_ended(
     job = make_job()
     identity = run_and_cancel(scripted, job)
     assert scripted.job(job).status == JobStatus.CANCELLED
-    assert identity.find() is None
+    assert not identity.lives()
     statuses = [event.data["status"] for event in events_of(scripted, job, "status")]
     assert statuses == ["queued", "starting", "running", "stopping", "cancelled"]
     with scripted.database.read() as session:
@@ -184,7 +182,7 @@ def test_child_that_ignores_the_request_is_killed(scripted: ScriptedWorker, make
     identity = run_and_cancel(scripted, job)
     assert scripted.job(job).status == JobStatus.CANCELLED
     assert attempt_of(scripted, job).exit_code == -signal.SIGKILL
-    assert identity.find() is None
+    assert not identity.lives()
 
 
 def test_last_words_are_of_the_attempt_that_died_alone(scripted: ScriptedWorker, make_job: MakeJob) -> None:
@@ -227,44 +225,6 @@ def test_stopping_the_worker_ends_the_child_and_queues_the_job_again(
     assert not psutil.pid_exists(pid or 0)
     with scripted.database.read() as session:
         assert session.get_one(WorkerState, 1).heartbeat_at == 0.0
-
-
-def test_rescue_ends_a_stranded_child_and_queues_its_job_again(scripted: ScriptedWorker, make_job: MakeJob) -> None:
-    scripted.follow("ignore signals")
-    job = make_job()
-    scripted.run_until(lambda: scripted.job(job).phase == "train")
-    attempt = attempt_of(scripted, job)
-    identity = ProcessIdentity(attempt.pid or 0, attempt.pid_started_at or 0.0, attempt.boot_id or "")
-    orphan = scripted.take_over()  # as after `kill -9` of the worker
-    scripted.worker.rescue()
-    orphan._child.wait()  # this test is still its parent
-    assert identity.find() is None
-    assert scripted.job(job).status == JobStatus.QUEUED
-    scripted.follow("complete")
-    scripted.run_until(ended(scripted, job))
-    again = scripted.job(job)
-    assert (again.status, again.attempts) == (JobStatus.COMPLETED, 2)
-
-
-def test_rescue_of_a_job_that_was_claimed_but_not_started(scripted: ScriptedWorker, make_job: MakeJob) -> None:
-    job = make_job()
-    with scripted.database.write() as session:
-        claim_next(session)
-    scripted.worker.rescue()
-    assert scripted.job(job).status == JobStatus.QUEUED
-
-
-def test_rescue_kills_no_stranger_with_the_same_pid(scripted: ScriptedWorker, make_job: MakeJob) -> None:
-    job = make_job()
-    with scripted.database.write() as session:
-        claimed = claim_next(session)
-        assert claimed is not None
-        attempt = claimed[1]
-        attempt.pid, attempt.pid_started_at = os.getpid(), 1.0
-        attempt.boot_id = ProcessIdentity.of(os.getpid()).boot_id
-        session.add(attempt)
-    scripted.worker.rescue()  # this very process has that pid, but began at another time: it lives on
-    assert scripted.job(job).status == JobStatus.QUEUED
 
 
 def test_job_whose_dataset_is_gone_fails_and_the_queue_goes_on(scripted: ScriptedWorker, make_job: MakeJob) -> None:
@@ -340,17 +300,6 @@ def test_stop_that_saved_while_the_worker_stopped_has_ended_the_job(
     scripted.take_over().interrupt(timeout_seconds=5)
     stopped = scripted.job(job)
     assert (stopped.status, stopped.summary) == (JobStatus.CANCELLED, {"stopped_by_user": True})
-
-
-def test_job_that_ended_while_no_worker_lived_is_not_run_again(scripted: ScriptedWorker, make_job: MakeJob) -> None:
-    scripted.follow("complete")
-    job = make_job()
-    scripted.run_until(lambda: scripted.job(job).status == JobStatus.RUNNING)
-    orphan = scripted.take_over()  # as after `kill -9` of the worker
-    orphan._child.wait()
-    scripted.worker.rescue()
-    done = scripted.job(job)
-    assert (done.status, done.attempts, done.summary) == (JobStatus.COMPLETED, 1, {"train_loss": 1.0})
 
 
 def test_a_run_that_starts_again_shows_only_its_own_metrics(scripted: ScriptedWorker, make_job: MakeJob) -> None:

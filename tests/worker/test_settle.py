@@ -17,9 +17,10 @@ from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
 from tests.worker.tiny import save_tiny_model
 from worker.payload import build_payload
-from worker.settle import settle
+from worker.settle import End, settle
 
 COMMIT = "d" * 40
+_SEEN = End()
 MakeJob = Callable[..., Job]
 
 
@@ -48,13 +49,38 @@ def test_a_hub_models_commit_is_kept_and_told_to_the_jobs_on_it(
         assert build_payload(session, folder, tmp_path, merge)["base_model"]["revision"] == COMMIT
 
 
-def _ended(database: Database, folder: DataFolder, job: Job, outcome: dict[str, Any] | None, **fields: Any) -> Job:
+def _ended(
+    database: Database, folder: DataFolder, job: Job, outcome: dict[str, Any] | None, end: End = _SEEN, **fields: Any
+) -> Job:
     """The training job, once its process has ended with that outcome; `fields` are those of its row."""
     with database.write() as session:
         for status in (JobStatus.STARTING, JobStatus.RUNNING):
             job = queue.advance(session, queue.get_job(session, job.key), status, **fields)
         attempt = Attempt(job_id=job.key, number=1, fence=1, started_at=0.0, outcome=outcome, exit_code=1)
-        return settle(session, folder, job, attempt)
+        return settle(session, folder, job, attempt, end)
+
+
+def _failed(kind: str) -> dict[str, Any]:
+    return {"outcome": "failed", "summary": {}, "error": {"kind": kind, "message": "m", "advice": "a"}}
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_process_that_was_ended_without_the_users_wish_goes_on_later(
+    planned: bool, database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    """A machine that stops sends SIGTERM to everything: to the child as well, and maybe before its worker stops."""
+    outcome = {"outcome": "cancelled", "summary": {}, "error": None}
+    job = _ended(database, folder, make_job(), outcome, End(planned=planned))
+    assert (job.status, job.error) == (JobStatus.QUEUED, None)
+
+
+def test_a_light_job_that_dies_fails_and_goes_on_where_its_worker_was_gone_too(
+    database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    for end, status in ((End(), JobStatus.FAILED), (End(unseen="Nobody saw it."), JobStatus.QUEUED)):
+        with database.write() as session:
+            preview = queue.enqueue(session, Job(name="p", kind=JobKind.PREVIEW, created_at=0.0))
+        assert _ended(database, folder, preview, None, end).status == status
 
 
 def test_a_stop_that_saved_is_no_failure_and_keeps_what_it_came_to(
@@ -66,14 +92,24 @@ def test_a_stop_that_saved_is_no_failure_and_keeps_what_it_came_to(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "kind"),
-    [({"outcome": "failed", "summary": {}, "error": {"kind": "disk_full"}}, "disk_full"), (None, "child_died")],
+    ("outcome", "status", "kind"),
+    [
+        (_failed("model_load"), JobStatus.FAILED, "model_load"),
+        (_failed("disk_full"), JobStatus.QUEUED, "disk_full"),
+        (None, JobStatus.QUEUED, "child_died"),
+    ],
 )
-def test_a_stop_that_could_not_save_is_a_failure(
-    outcome: dict[str, Any] | None, kind: str, database: Database, folder: DataFolder, make_job: MakeJob
+def test_a_stop_that_could_not_save_goes_on_where_that_may_help(
+    outcome: dict[str, Any] | None,
+    status: JobStatus,
+    kind: str,
+    database: Database,
+    folder: DataFolder,
+    make_job: MakeJob,
 ) -> None:
     job = _ended(database, folder, make_job(), outcome, save_requested=True)
-    assert (job.status, (job.error or {}).get("kind")) == (JobStatus.FAILED, kind)
+    assert (job.status, job.paused) == (status, kind == "disk_full")
+    assert (job.error or job.pause_reason or {}).get("kind") == kind
     job = _ended(database, folder, make_job(), outcome, save_requested=True, cancel_requested=True)
     assert job.status == JobStatus.CANCELLED
 

@@ -57,7 +57,7 @@ class Attempt(Table, table=True):
     number: int = Field(primary_key=True)
     fence: int
     pid: int | None = None
-    pid_started_at: float | None = None  # with the boot id it tells this process from a later one of the same pid
+    pid_started_at: float | None = None  # since the boot; with its id it tells a process from a later one of that pid
     boot_id: str | None = None
     spool_offset: int = 0
     spool_seq: int = 0
@@ -79,7 +79,7 @@ class WorkerState(Table, table=True):
     boot_id: str
     version: str
     started_at: float
-    heartbeat_at: float
+    heartbeat_at: float  # seconds since the boot, which no clock that is set moves; 0 once it has said goodbye
     reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading
     capabilities: dict[str, Any] | None = json_field(default=None)  # what its children can do; None until they said
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func
 from sqlmodel import Session, col, select
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.status import ACTIVE, JobKind, JobStatus
@@ -57,8 +58,13 @@ def list_jobs(
 
 def active_job(session: Session) -> Job | None:
     """The job that has the GPU now; where none has, an import or a check that runs."""
+    return next(iter(active_jobs(session)), None)
+
+
+def active_jobs(session: Session) -> Sequence[Job]:
+    """Every job that has a process, previews left out; the one that has the GPU first."""
     active = select(Job).where(col(Job.status).in_(ACTIVE), _NO_PREVIEW)
-    return session.exec(active.order_by(_GPU_FIRST, col(Job.id))).first()
+    return session.exec(active.order_by(_GPU_FIRST, col(Job.id))).all()
 
 
 def queued_jobs(session: Session, limit: int = 100) -> Sequence[Job]:
@@ -99,17 +105,30 @@ def likely_model_path(session: Session) -> str | None:
     return session.exec(ready.group_by(col(BaseModel.id)).order_by(*order)).first()
 
 
-def worker_view(session: Session, now: float) -> dict[str, Any]:
+def heartbeat_age_seconds(state: WorkerState) -> float | None:
+    """By the clock that runs since the boot, which nobody sets; None where the worker is gone with an earlier boot."""
+    if state.boot_id != boot_id() or state.heartbeat_at == 0.0:
+        return None
+    return max(0.0, uptime_seconds() - state.heartbeat_at)
+
+
+def is_alive(state: WorkerState) -> bool:
+    """Whether the worker has been heard of lately."""
+    age = heartbeat_age_seconds(state)
+    return age is not None and age <= WORKER_ALIVE_SECONDS
+
+
+def worker_view(session: Session) -> dict[str, Any]:
     """The worker as `health` shows it: {alive, pid, heartbeat_age_seconds, job_id, capabilities}."""
     state = session.get(WorkerState, 1)
     if state is None:
         return {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None, "capabilities": None}
-    age = max(0.0, now - state.heartbeat_at)
+    age = heartbeat_age_seconds(state)
     job = active_job(session)
     return {
-        "alive": age <= WORKER_ALIVE_SECONDS,
+        "alive": is_alive(state),
         "pid": state.pid,
-        "heartbeat_age_seconds": round(age, 3),
+        "heartbeat_age_seconds": None if age is None else round(age, 3),
         "job_id": job.id if job else None,
         "capabilities": state.capabilities,
     }
@@ -121,9 +140,7 @@ def find_capabilities(session: Session) -> dict[str, Any] | None:
     return None if state is None else state.capabilities
 
 
-def latest_reading(session: Session, now: float) -> dict[str, Any] | None:
+def latest_reading(session: Session) -> dict[str, Any] | None:
     """The newest GPU and host reading, or None where the worker is not alive to take one."""
     state = session.get(WorkerState, 1)
-    if state is None or now - state.heartbeat_at > WORKER_ALIVE_SECONDS:
-        return None
-    return state.reading
+    return state.reading if state is not None and is_alive(state) else None

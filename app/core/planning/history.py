@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -90,7 +89,7 @@ def find_box(session: Session, home: Path, vram_bytes: int | None = None) -> Box
 
 def _live_vram(session: Session) -> tuple[int | None, str | None]:
     """What a job could have of the first device: all but what processes other than a job's hold now."""
-    reading = latest_reading(session, time.time()) or {}
+    reading = latest_reading(session) or {}
     for device in reading.get("devices", []):
         total, used = device.get("vram_total_bytes"), device.get("vram_used_bytes")
         if total is None:

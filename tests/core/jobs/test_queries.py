@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlmodel import Session
 
+from app.core.boot import boot_id
 from app.core.jobs import queue
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import (
@@ -33,7 +35,7 @@ def _job(session: Session, name: str, kind: JobKind = JobKind.TRAIN, **fields: A
 def _worker(session: Session, seconds_ago: float) -> None:
     session.add(
         WorkerState(
-            pid=7, pid_started_at=0, boot_id="b", version="v", started_at=0, heartbeat_at=NOW - seconds_ago,
+            pid=7, pid_started_at=0, boot_id=boot_id(), version="v", started_at=0, heartbeat_at=NOW - seconds_ago,
             reading={"available": False},
         )
     )  # fmt: skip
@@ -88,24 +90,53 @@ def test_the_queue_is_in_the_order_of_its_claims(session: Session) -> None:
     assert found.name == "b"
 
 
-def test_worker_is_alive_while_its_heartbeat_is_fresh(session: Session) -> None:
+@pytest.fixture
+def uptime(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the seconds since the boot; NOW at first."""
+
+    def set_uptime(seconds: float) -> None:
+        monkeypatch.setattr("app.core.jobs.queries.uptime_seconds", lambda: seconds)
+
+    set_uptime(NOW)
+    return set_uptime
+
+
+def test_worker_is_alive_while_its_heartbeat_is_fresh(session: Session, uptime: Callable[[float], None]) -> None:
     nobody = {"alive": False, "pid": None, "heartbeat_age_seconds": None, "job_id": None, "capabilities": None}
-    assert worker_view(session, NOW) == nobody
-    assert latest_reading(session, NOW) is None
+    assert worker_view(session) == nobody
+    assert latest_reading(session) is None
     _worker(session, seconds_ago=WORKER_ALIVE_SECONDS)
-    assert worker_view(session, NOW) == {
+    assert worker_view(session) == {
         "alive": True, "pid": 7, "heartbeat_age_seconds": WORKER_ALIVE_SECONDS, "job_id": None,
         "capabilities": None,
     }  # fmt: skip
-    assert latest_reading(session, NOW) == {"available": False}
-    later = NOW + 1
-    assert worker_view(session, later)["alive"] is False
-    assert latest_reading(session, later) is None, "a reading of a dead worker is no reading"
+    assert latest_reading(session) == {"available": False}
+    uptime(NOW + 1)
+    assert worker_view(session)["alive"] is False
+    assert latest_reading(session) is None, "a reading of a dead worker is no reading"
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_age(session: Session) -> None:
-    _worker(session, seconds_ago=-3600)
-    assert worker_view(session, NOW)["heartbeat_age_seconds"] == 0
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_is_set_makes_no_worker_old(
+    session: Session, monkeypatch: pytest.MonkeyPatch, uptime: Callable[[float], None], days: int
+) -> None:
+    _worker(session, seconds_ago=2)
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + days * 86400)
+    assert worker_view(session)["heartbeat_age_seconds"] == 2
+
+
+def test_a_worker_of_an_earlier_boot_or_one_that_left_is_not_alive(
+    session: Session, uptime: Callable[[float], None]
+) -> None:
+    _worker(session, seconds_ago=0)
+    state = session.get_one(WorkerState, 1)
+    for field, value in (("boot_id", "another"), ("heartbeat_at", 0.0)):
+        before = getattr(state, field)
+        setattr(state, field, value)
+        assert (worker_view(session)["alive"], worker_view(session)["heartbeat_age_seconds"]) == (False, None)
+        setattr(state, field, before)
+    assert worker_view(session)["alive"]
 
 
 def test_the_job_that_has_the_gpu_is_shown_before_an_import_and_never_a_preview(session: Session) -> None:
@@ -124,7 +155,7 @@ def test_the_worker_shows_its_job(session: Session) -> None:
     _worker(session, seconds_ago=0)
     job = _job(session, "mine")
     queue.claim_next(session)
-    assert worker_view(session, NOW)["job_id"] == job.id
+    assert worker_view(session)["job_id"] == job.id
 
 
 def test_the_likely_model_is_that_of_the_last_training_else_the_newest(session: Session) -> None:
