@@ -19,7 +19,7 @@ from app import __version__
 from app.api.router import router as api_router
 from app.artifacts.router import router as artifacts_router
 from app.base_models.router import router as models_router
-from app.core.database import Database
+from app.core.damage import open_checked
 from app.core.first_run import register_demo
 from app.core.paths import DataFolder, bundled, write_private
 from app.core.settings import Settings
@@ -44,9 +44,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     os.umask(0o077)
     folder = DataFolder(settings.home).create()
-    database = Database(settings.effective_database_url)
-    database.migrate(folder.backups)
-    register_demo(database, folder)
+    database = open_checked(settings.effective_database_url, folder)
+    if database.damage is None:
+        register_demo(database, folder)
     assets = Assets(bundled("static"))
     app = FastAPI(
         title="Loradeck",
@@ -89,7 +89,8 @@ def load_token(folder: DataFolder) -> str:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tailer: EventTailer = app.state.tailer
-    await tailer.start()
+    if app.state.database.damage is None:  # else every page says so, and there is nothing to follow
+        await tailer.start()
     restore = _end_streams_on_signal(tailer)
     yield
     restore()

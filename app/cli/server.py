@@ -59,7 +59,8 @@ def serve(
 
     _allow_open_files()
     web = create_app(settings)
-    if demo:
+    damage = web.state.database.damage
+    if demo and damage is None:
         queue_demo(web.state.database)
     write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
     config = uvicorn.Config(
@@ -74,8 +75,10 @@ def serve(
     with suppress(KeyboardInterrupt), ExitStack() as running:
         running.enter_context(lock)
         running.callback(_forget_server, folder)
-        worker = None if no_worker else running.enter_context(WorkerProcess(folder.worker_lock))
+        worker = None if no_worker or damage is not None else running.enter_context(WorkerProcess(folder.worker_lock))
         typer.echo(f"Loradeck runs at {url}  (Ctrl+C stops it)")
+        if damage is not None:
+            typer.echo(f"It only says what to do: {damage.message} {damage.advice}")
         if worker is not None and worker.note is not None:
             typer.echo(worker.note)
         uvicorn.Server(config).run(sockets=[listener])

@@ -17,6 +17,7 @@ from app.core.paths import OF_DASHBOARD
 
 logger = logging.getLogger(__name__)
 
+EXIT_INVALID = 2  # the worker's own code: starting it again cannot help
 EXIT_ALREADY_RUNNING = 3  # the worker's own code: another one has the data folder
 _RESTART_SECONDS = 2.0
 _EXIT_SECONDS = 12.0
@@ -59,6 +60,9 @@ class WorkerProcess:
             code = self._process.wait() if self._process is not None else None
             if code == EXIT_ALREADY_RUNNING:  # another one was faster
                 logger.warning("%s", self._describe_other() or "another worker ran for a moment")
+            if code == EXIT_INVALID:
+                logger.error("the worker has said why it cannot run; it is not started again")
+                return
             if self._wait_for_turn() or not self._start_again(code):
                 return
 

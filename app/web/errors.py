@@ -11,7 +11,17 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from app.core.errors import AppError, Conflict, Fault, Forbidden, InvalidInput, NotFound, TooLarge, Unauthorized
+from app.core.errors import (
+    AppError,
+    Conflict,
+    DatabaseDamaged,
+    Fault,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+)
 from app.web.templating import render
 
 logger = logging.getLogger(__name__)
@@ -21,6 +31,7 @@ _STATUS: dict[type[AppError], int] = {
     NotFound: 404,
     Conflict: 409,
     TooLarge: 413,
+    DatabaseDamaged: 503,
     Unauthorized: 401,
     Forbidden: 403,
 }
@@ -61,7 +72,7 @@ def status_of(error: AppError) -> int:
 def respond(request: Request, error: AppError, status: int | None = None) -> Response:
     """The error as JSON under /api, else as a page."""
     status = status or status_of(error)
-    headers = {"Retry-After": "2"} if status == 503 else {}
+    headers = {"Retry-After": "2"} if isinstance(error, Busy) else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if request.url.path.startswith("/api/"):
