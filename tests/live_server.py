@@ -44,10 +44,10 @@ def environment_for(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serve_process(home: Path, **more: str) -> Iterator[Served]:
-    """`loradeck serve --no-worker` on a free port; ended by SIGTERM."""
+def serve_process(home: Path, *flags: str, worker: bool = False, **more: str) -> Iterator[Served]:
+    """`loradeck serve` on a free port, without a worker unless asked; ended by SIGTERM."""
     environment = {**environment_for(home), **more}
-    command = [sys.executable, "-m", "app.cli", "serve", "--no-worker"]
+    command = [sys.executable, "-m", "app.cli", "serve", *([] if worker else ["--no-worker"]), *flags]
     with (home.with_name(f"{home.name}.log")).open("w") as log_file:
         process = subprocess.Popen(command, env=environment, stdout=log_file, stderr=log_file, text=True)
     try:
