@@ -39,6 +39,10 @@ class JobOut(Out):
         description="It waits until it is resumed; while it is active, it is to save its state and end."
     )
     pause_reason: dict[str, Any] | None = Field(description="{kind, message, advice}; null where somebody paused it.")
+    held_up: dict[str, Any] | None = Field(
+        description="{kind, message, since}: what its process waits for in mid-run: `stalled` (a step does not end) or "
+        "`disk_full`; null where it works."
+    )
     created_at: float
     started_at: float | None
     finished_at: float | None

@@ -26,6 +26,7 @@ _FIELDS = [
     "status",
     "paused",
     "pause_reason",
+    "held_up",
     "phase",
     "step",
     "max_steps",

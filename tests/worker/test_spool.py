@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from worker.notes import FILE as NOTE
+from worker.notes import read_wait
 from worker.spool import SpoolDamaged, SpoolWriter, read_spool
 
 
@@ -32,6 +36,46 @@ def test_reading_goes_on_behind_an_offset(tmp_path: Path) -> None:
     first, offset = list(read_spool(path))[1]
     rest = [record.seq for record, _ in read_spool(path, offset, first.seq)]
     assert rest == [3, 4, 5]
+
+
+def test_a_full_disk_is_waited_for_and_costs_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a part of the line, then nothing for a while; the note says so, and needs no room for that."""
+    path = tmp_path / "spool.jsonl"
+    writer, write, notes = SpoolWriter(path), os.write, []
+    room = iter([10, 0, 0])
+
+    def write_into_little_room(descriptor: int, line: bytes) -> int:
+        left = next(room, len(line))
+        if left == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, line[:left])
+
+    monkeypatch.setattr("worker.spool.os.write", write_into_little_room)
+    monkeypatch.setattr("worker.spool.time.sleep", lambda _: notes.append(read_wait(tmp_path)))
+    size = (tmp_path / NOTE).stat().st_blocks
+    writer.metrics(1, {"loss": 1.0})
+    writer.phase("save")
+    assert [(record.seq, record.kind) for record, _ in read_spool(path)] == [(1, "metric"), (2, "phase")]
+    assert [note["kind"] for note in notes if note] == ["disk_full", "disk_full"]
+    assert read_wait(tmp_path) is None
+    assert (tmp_path / NOTE).stat().st_blocks == size
+
+
+@pytest.mark.parametrize("kept", range(1, 60, 7))
+def test_a_line_torn_at_any_place_is_as_good_as_not_written(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "spool.jsonl"
+    SpoolWriter(path).phase("load")
+    whole = path.stat().st_size
+    SpoolWriter(path).phase("train")
+    os.truncate(path, whole + kept)
+    assert [record.seq for record, _ in read_spool(path)] == [1]
+
+
+def test_a_record_of_another_version_is_damage_and_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "spool.jsonl"
+    SpoolWriter(path).write("hologram", {})  # type: ignore[arg-type]
+    with pytest.raises(SpoolDamaged, match="unknown kind: hologram"):
+        list(read_spool(path))
 
 
 def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
