@@ -17,23 +17,63 @@ byId("theme-toggle").addEventListener("click", () => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new CustomEvent("loradeck:theme")));
 
 // --- The stream. A reconnect may replay events from where the page began: each id is let through once. ---
+const TOO_LONG_MS = 5 * 60_000; // after so long a silence the page is read anew: a replay would take longer, and have gaps
+const SILENT_MS = 45_000; // the server says something every 15 s
+let connection = null; // of hx-sse
 let lastEventId = 0;
 let lastHeard = Date.now();
 
-document.addEventListener("htmx:sse:before:message", (event) => {
-  lastHeard = Date.now();
-  const id = Number(event.detail.message.id);
-  if (!event.detail.message.event || event.detail.message.event === "heartbeat" || !id) return;
-  if (id <= lastEventId) event.preventDefault();
-  else lastEventId = id;
+/** A name that the tabs of this browser share. They may open six connections in all; the server sees to it by this. */
+function browserName() {
+  try {
+    localStorage.browser ??= Math.random().toString(36).slice(2);
+    return localStorage.browser;
+  } catch { return null; /* each tab is on its own */ }
+}
+
+document.addEventListener("htmx:config:request", (event) => {
+  const { ctx } = event.detail, name = browserName();
+  if (ctx.sourceElement.id !== "stream") return;
+  if (document.hidden) event.preventDefault(); // a tab that nobody looks at needs no stream; it asks again once it is seen
+  else if (name) ctx.request.headers["Loradeck-Browser"] = name;
 });
-document.addEventListener("htmx:sse:after:connection", () => { lastHeard = Date.now(); showConnection(true); });
+document.addEventListener("htmx:sse:before:message", (event) => {
+  const { event: kind, id } = event.detail.message;
+  lastHeard = Date.now();
+  if (kind === "reset") readAnew();
+  else if (!kind || kind === "heartbeat" || !Number(id)) return;
+  if (kind === "reset" || Number(id) <= lastEventId) event.preventDefault();
+  else lastEventId = Number(id);
+});
+document.addEventListener("htmx:sse:after:connection", (event) => {
+  connection = event.detail.connection;
+  if (Date.now() - lastHeard > TOO_LONG_MS) readAnew();
+  lastHeard = Date.now();
+  showConnection(true);
+});
 document.addEventListener("htmx:sse:error", () => showConnection(false));
 document.addEventListener("htmx:error", (event) => { if (event.target.id === "stream") showConnection(false); });
-setInterval(() => { if (byId("stream") && !document.hidden && Date.now() - lastHeard > 45000) showConnection(false); }, 5000);
+setInterval(() => { if (byId("stream") && !document.hidden && Date.now() - lastHeard > SILENT_MS) showConnection(false); }, 5000);
 addEventListener("offline", () => { if (byId("stream")) showConnection(false); });
 
 function showConnection(connected) { byId("connection").hidden = connected; }
+
+/** What lies between is gone, or too much: show what the page would show now, and follow the stream from there. */
+function readAnew() {
+  htmx.ajax("GET", location.href, { target: "#main", select: "#main", swap: "outerMorph" });
+}
+document.addEventListener("htmx:before:swap", (event) => {
+  if (event.detail.ctx.target.id !== "main") return;
+  for (const figure of document.querySelectorAll("[data-chart]")) figure.remove(); // else morphing would keep their points
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  const stream = byId("stream");
+  if (event.detail.ctx.target.id !== "main" || !stream) return;
+  const { searchParams } = new URL(stream.getAttribute("hx-sse:connect"), location);
+  lastEventId = Number(searchParams.get("after"));
+  connection.lastEventId = String(lastEventId);
+  connection.reader?.cancel(); // it connects again from there
+});
 
 /** A job's stream has nothing more to say after `finished`; an element that stays would connect again. */
 document.addEventListener("finished", (event) => {

@@ -32,7 +32,7 @@ class EventStream(StreamingResponse):
 def stream_response(request: Request, job_id: int | None, after: int | None, *, follow: bool = True) -> EventStream:
     """The stream as SSE; without `follow` it ends where the log ends. Last-Event-ID outranks `after`.
 
-    So does one stream too many of a browser: it comes back every two seconds, and its connection is free meanwhile.
+    So does one stream too many of a browser: it comes back every second, and its connection is free meanwhile.
     """
     tailer: EventTailer = request.app.state.tailer
     start = _last_event_id(request)

@@ -27,7 +27,7 @@ _LOOK_SECONDS = 1.0  # between looks at who is silent and who is stalled
 _LONGEST_PAUSE_SECONDS = 5.0  # between tries, while reading new events fails
 _PAGE = 500
 
-GREETING = format_sse_event(event="heartbeat", data_str="{}", retry=2000)  # a browser knows that it is connected
+GREETING = format_sse_event(event="heartbeat", data_str="{}", retry=1000)  # a browser knows that it is connected
 HEARTBEAT = format_sse_event(event="heartbeat", data_str="{}")
 
 
