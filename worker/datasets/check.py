@@ -57,6 +57,7 @@ def run_check(context: JobContext) -> dict[str, Any]:
     progress = Progress(context, place, lambda: max(glance, doctor.findings_so_far(), key=lambda found: found["rows"]))
     for number, row in progress.watch(doctor.until_unreadable(read_rows(source, place=place))):
         doctor.look_at(number, row)
+    doctor.finish()
     progress.finish()
     report = doctor.report()
     logger.info("%d rows looked at, %d of no use", report["rows"], report["unusable"])
@@ -131,6 +132,11 @@ class Doctor:
             self._findings.add(number, field, kind, message)
         if self._tokens:
             self._tokens.look_at(number, normalised, FORMATS[self._reader.format].kind, self._findings)
+
+    def finish(self) -> None:
+        """All rows have come."""
+        if self._tokens:
+            self._tokens.encode(self._findings)
 
     def findings_so_far(self) -> dict[str, Any]:
         """{format, rows, problems, counts, unusable}."""

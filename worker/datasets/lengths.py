@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from app.core.datasets.kinds import RowKind
 from app.core.datasets.report import Choice, Histogram, Tokens
 from app.core.jobs.spec import TrainingSpec
 from worker.training.data import TemplateMismatch
-from worker.training.encoding import Encoding, encode
+from worker.training.encoding import Encoded, Encoding, encode_all
 
 TASK_OF = {RowKind.MESSAGES: "sft", RowKind.PREFERENCE: "dpo", RowKind.TEXT: "text"}
 BARS = 32  # of the histogram, about
@@ -33,24 +34,35 @@ class Lengths:
         self._kept = {name: [0, 0] for name in self._specs}  # rows, learned tokens
         self._total = self._truncated = self._answer_lost = self._rewritten = self._refused = 0
 
-    def add(self, row: Any) -> Encoding:
-        """One row as `TAKE` takes it; returns it cut to max_length. Raises: TemplateMismatch, which is counted."""
-        try:
-            cut = encode(self._tokenizer, row, self._specs["truncate"])
-        except TemplateMismatch:
-            self._refused += 1
-            raise
+    def add(self, rows: Sequence[Any]) -> list[Encoded]:
+        """Rows as `TAKE` takes them; returns each cut to max_length, or why the chat template refuses it."""
+        encoded = encode_all(self._tokenizer, rows, self._specs["truncate"])
+        windows = self._split(rows, encoded)
+        for cut in encoded:
+            if isinstance(cut, TemplateMismatch):
+                self._refused += 1
+            else:
+                self._count(cut, windows)
+        return encoded
+
+    def _split(self, rows: Sequence[Any], encoded: Sequence[Encoded]) -> Iterator[Encoded]:
+        """Those that are too long, as `split` treats them."""
+        if "split" not in self._specs:
+            return iter(())
+        overlong = [row for row, cut in zip(rows, encoded, strict=True) if isinstance(cut, Encoding) and cut.truncated]
+        return iter(encode_all(self._tokenizer, overlong, self._specs["split"]))
+
+    def _count(self, cut: Encoding, windows: Iterator[Encoded]) -> None:
         self._longest.append(max(sequence.total_tokens for sequence in cut.sequences))
         self._total += sum(sequence.total_tokens for sequence in cut.sequences)
         self._truncated += cut.truncated
         self._answer_lost += answer_lost(cut)
         self._rewritten += self._spec.task == "sft" and len(cut.sequences) > 1
-        for name, spec in self._specs.items():  # which differ in what becomes of overlong rows
+        for name in self._specs:  # which differ in what becomes of overlong rows
             if name == "truncate" or not cut.truncated:
                 self._keep(name, cut)
-            elif name == "split":
-                self._keep(name, encode(self._tokenizer, row, spec))
-        return cut
+            elif name == "split" and isinstance(split := next(windows), Encoding):
+                self._keep(name, split)
 
     def _keep(self, name: str, encoding: Encoding) -> None:
         self._kept[name][0] += bool(encoding.kept)

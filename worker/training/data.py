@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
 
 from worker.training.reading import Messages
+from worker.training.tokens import Cuts, Encoder, Ids, encode_together, ids_of_beginnings
 
 IGNORED_LABEL = -100
 
@@ -38,7 +40,7 @@ class EncodedRow:
 
     @property
     def trained_tokens(self) -> int:
-        return sum(label != IGNORED_LABEL for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED_LABEL)
 
     @property
     def truncated(self) -> bool:
@@ -53,23 +55,21 @@ class HistoryRewritten(TemplateMismatch):
     """An earlier turn is rendered differently once another follows, as where its reasoning is dropped."""
 
 
-@dataclass(slots=True)
-class _Rendered:
-    """A conversation under construction: its text so far and what that text became."""
+class RowTokenizer:
+    """A tokenizer with what is asked of it for every row."""
 
-    tokenizer: Any
-    text: str
-    input_ids: list[int]
-    labels: list[int]
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.cuts = Cuts(tokenizer)
+        self.special = special_ids(tokenizer)
+        self._blank: dict[tuple[int, ...], bool] = {(): True}
 
-    def extend(self, text: str, *, learn: bool) -> None:
-        """Go on to the longer rendering `text`. Raises: TemplateMismatch."""
-        if not text.startswith(self.text):
-            raise HistoryRewritten("the chat template renders a turn differently once another follows it")
-        added = _continuation(self.tokenizer, self.input_ids, self.text, text)
-        self.text = text
-        self.input_ids += added
-        self.labels += _answer_labels(self.tokenizer, added) if learn else [IGNORED_LABEL] * len(added)
+    def is_blank(self, ids: Ids) -> bool:
+        """Whether the ids spell white space alone."""
+        known = tuple(ids)
+        if known not in self._blank:
+            self._blank[known] = not self.tokenizer.decode(ids).strip()
+        return self._blank[known]
 
 
 def ensure_chat_template(tokenizer: Any) -> bool:
@@ -81,46 +81,72 @@ def ensure_chat_template(tokenizer: Any) -> bool:
 
 
 def encode_row(tokenizer: Any, messages: Messages, max_length: int) -> EncodedRow:
-    """Render by the chat template, tokenize, and label every answer with its end-of-turn token; cut from the end.
+    """One sequence in which every answer is learned, see `encode_answers`. Raises: TemplateMismatch."""
+    encoder = encode_answers(RowTokenizer(tokenizer), messages, _answers(messages), max_length)
+    (found,) = encode_together(tokenizer, [encoder], TemplateMismatch)
+    if isinstance(found, TemplateMismatch):
+        raise found
+    row: EncodedRow = found
+    return row
 
-    Each step is checked: the rendering up to an answer must begin the rendering with it, and so must the token ids.
-    What follows the last answer is left out. Raises: TemplateMismatch, of which HistoryRewritten.
-    """
-    return _encode_answers(tokenizer, messages, _answers(messages), max_length)
 
-
-def encode_turns(tokenizer: Any, messages: Messages, max_length: int) -> list[EncodedRow]:
+def turns_encoder(rows: RowTokenizer, messages: Messages, max_length: int) -> Encoder[list[EncodedRow]]:
     """One sequence for the row; where the template rewrites history, one for each answer in its own rendering.
 
     In the latter each answer is learned once, behind the history that generation would give it.
     Raises: TemplateMismatch.
     """
+    answers = _answers(messages)
     try:
-        return [encode_row(tokenizer, messages, max_length)]
+        return [(yield from encode_answers(rows, messages, answers, max_length))]
     except HistoryRewritten:
-        return [_encode_answers(tokenizer, messages, [index], max_length) for index in _answers(messages)]
+        sequences = []
+        for index in answers:
+            sequences.append((yield from encode_answers(rows, messages, [index], max_length)))
+        return sequences
 
 
-def encode_last_turns(tokenizer: Any, messages: Messages, start: int, max_length: int) -> EncodedRow:
-    """As `encode_row`, but of the answers only those from the message with the index `start` on are learned."""
-    return _encode_answers(tokenizer, messages, [i for i in _answers(messages) if i >= start], max_length)
+def last_turns_encoder(rows: RowTokenizer, messages: Messages, start: int, max_length: int) -> Encoder[EncodedRow]:
+    """One sequence; of its answers only those from the message with the index `start` on are learned."""
+    return encode_answers(rows, messages, [index for index in _answers(messages) if index >= start], max_length)
 
 
 def _answers(messages: Messages) -> list[int]:
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
 
 
-def _encode_answers(tokenizer: Any, messages: Messages, answers: Sequence[int], max_length: int) -> EncodedRow:
-    """One sequence to the last of `answers`, indices of messages, in which just these are learned."""
-    conversation = _Rendered(tokenizer, "", [], [])
-    for index in answers:
-        conversation.extend(_render(tokenizer, messages[:index], prompt=True), learn=False)
-        conversation.extend(_render(tokenizer, messages[: index + 1], prompt=False), learn=True)
-    if not conversation.input_ids:
+def encode_answers(
+    rows: RowTokenizer, messages: Messages, answers: Sequence[int], max_length: int
+) -> Encoder[EncodedRow]:
+    """One sequence to the last of `answers`, indices of messages, each learned with its end-of-turn token.
+
+    It is rendered by the chat template, tokenized, and cut from the end. Each step is checked: the rendering up to an
+    answer must begin the rendering with it, and so must the token ids. What follows the last answer is left out.
+    Raises: TemplateMismatch, of which HistoryRewritten.
+    """
+    texts = _renderings(rows.tokenizer, messages, answers)
+    wholes = yield from ids_of_beginnings(rows.cuts, texts)
+    ids: Ids = []
+    labels: list[int] = []
+    for step, (text, longer) in enumerate(pairwise(["", *texts])):
+        added = yield from _continuation(rows.tokenizer, ids, text, longer, wholes[step])
+        ids += added
+        labels += _answer_labels(rows, added) if step % 2 else [IGNORED_LABEL] * len(added)
+    if not ids:
         raise TemplateMismatch("the row has no assistant message to learn")
-    return EncodedRow(
-        conversation.input_ids[:max_length], conversation.labels[:max_length], len(conversation.input_ids)
-    )
+    return EncodedRow(ids[:max_length], labels[:max_length], len(ids))
+
+
+def _renderings(tokenizer: Any, messages: Messages, answers: Sequence[int]) -> list[str]:
+    """The conversation up to each answer, and with it; each begins with the one before. Raises: TemplateMismatch."""
+    texts = [""]
+    for index in answers:
+        for end, prompt in ((index, True), (index + 1, False)):
+            text = _render(tokenizer, messages[:end], prompt=prompt)
+            if not text.startswith(texts[-1]):
+                raise HistoryRewritten("the chat template renders a turn differently once another follows it")
+            texts.append(text)
+    return texts[1:]
 
 
 def _render(tokenizer: Any, messages: Messages, *, prompt: bool) -> str:
@@ -131,22 +157,16 @@ def _render(tokenizer: Any, messages: Messages, *, prompt: bool) -> str:
     return text
 
 
-def _tokenize(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
-
-
-def _continuation(tokenizer: Any, ids: list[int], text: str, longer: str) -> list[int]:
-    """The token ids by which `longer` goes on where `text` ended. Raises: TemplateMismatch.
+def _continuation(tokenizer: Any, ids: Ids, text: str, longer: str, whole: Ids) -> Encoder[Ids]:
+    """The token ids by which `longer`, whose ids are `whole`, goes on where `text` ended. Raises: TemplateMismatch.
 
     Usually the longer text's ids begin with the shorter one's. Where a token spans the seam (a template that ends in
     a newline before an answer that starts with one), the rest is tokenized alone, as it comes about in generation,
     provided that both ways spell the same text.
     """
-    whole = _tokenize(tokenizer, longer)
     if whole[: len(ids)] == ids:
         return whole[len(ids) :]
-    rest = _tokenize(tokenizer, longer[len(text) :])
+    (rest,) = yield [longer[len(text) :]]
     if tokenizer.decode(ids + rest) != tokenizer.decode(whole):
         raise TemplateMismatch("the tokenizer does not split where the chat template starts the answer")
     return rest
@@ -157,10 +177,9 @@ def special_ids(tokenizer: Any) -> set[int]:
     return {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
 
 
-def _answer_labels(tokenizer: Any, ids: list[int]) -> list[int]:
+def _answer_labels(rows: RowTokenizer, ids: Ids) -> list[int]:
     """Labels of one answer: all of it to its last special token (the end of turn), not the white space behind that."""
-    special = special_ids(tokenizer)
-    end = next((i + 1 for i in reversed(range(len(ids))) if ids[i] in special), len(ids))
-    if tokenizer.decode(ids[end:]).strip():
+    end = next((i + 1 for i in reversed(range(len(ids))) if ids[i] in rows.special), len(ids))
+    if not rows.is_blank(ids[end:]):
         end = len(ids)
     return ids[:end] + [IGNORED_LABEL] * (len(ids) - end)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from app.core.datasets.lines import count_characters
 from app.core.jobs.spec import TrainingSpec
-from worker.training.data import EncodedRow, encode_turns
-from worker.training.pairs import comparable, encode_pair, pair_of
+from worker.training.data import EncodedRow, RowTokenizer, TemplateMismatch, turns_encoder
+from worker.training.pairs import comparable, pair_encoder, pair_of
 from worker.training.reading import Object, messages_of, text_of
-from worker.training.texts import encode_text
+from worker.training.texts import encode_texts
+from worker.training.tokens import encode_together
 
 # What of a normalised row is encoded, by task.
 TAKE: Mapping[str, Callable[[Object], Any]] = {"sft": messages_of, "dpo": pair_of, "text": text_of}
@@ -39,20 +41,58 @@ class Encoding:
         return any(sequence.truncated for sequence in self.sequences)
 
 
+Encoded = Encoding | TemplateMismatch
+_BATCH_ROWS = 64  # encoded together, at most
+_BATCH_CHARACTERS = 1_000_000
+
+
+def is_full(rows: int, characters: int) -> bool:
+    """Whether so many rows, which hold so many characters, should be encoded before more are taken."""
+    return rows >= _BATCH_ROWS or characters > _BATCH_CHARACTERS
+
+
+def in_batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """The rows in their order, as many at a time as are well encoded together: few where they are long."""
+    batch: list[Any] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += count_characters(row)
+        if is_full(len(batch), characters):
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
 def encode(tokenizer: Any, row: Any, spec: TrainingSpec) -> Encoding:
     """What `TAKE` took of a row, as the spec's task, max_length and overlong_rows want it. Raises: TemplateMismatch."""
-    sequences = _sequences(tokenizer, row, spec)
+    (found,) = encode_all(tokenizer, [row], spec)
+    if isinstance(found, TemplateMismatch):
+        raise found
+    return found
+
+
+def encode_all(tokenizer: Any, rows: Sequence[Any], spec: TrainingSpec) -> list[Encoded]:
+    """What `encode` returns of each row, or the TemplateMismatch that it raises; together they take less time."""
+    return [
+        found if isinstance(found, TemplateMismatch) else _decide(found, spec)
+        for found in _sequences(tokenizer, rows, spec)
+    ]
+
+
+def _sequences(tokenizer: Any, rows: Sequence[Any], spec: TrainingSpec) -> list[Any]:
+    """Of each row its sequences, or a TemplateMismatch."""
+    if spec.task == "text":
+        return encode_texts(tokenizer, rows, spec.max_length, split=spec.overlong_rows == "split")
+    shared, make = RowTokenizer(tokenizer), pair_encoder if spec.task == "dpo" else turns_encoder
+    return encode_together(tokenizer, [make(shared, row, spec.max_length) for row in rows], TemplateMismatch)
+
+
+def _decide(sequences: list[EncodedRow], spec: TrainingSpec) -> Encoding:
     dropped = _why_dropped(sequences, spec)
     kept = [] if dropped else [sequence for sequence in sequences if sequence.trained_tokens]
     return Encoding(sequences, kept, dropped)
-
-
-def _sequences(tokenizer: Any, row: Any, spec: TrainingSpec) -> list[EncodedRow]:
-    if spec.task == "dpo":
-        return encode_pair(tokenizer, row, spec.max_length)
-    if spec.task == "text":
-        return encode_text(tokenizer, row, spec.max_length, split=spec.overlong_rows == "split")
-    return encode_turns(tokenizer, row, spec.max_length)
 
 
 def _why_dropped(sequences: list[EncodedRow], spec: TrainingSpec) -> Dropped | None:

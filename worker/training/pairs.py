@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
-from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch, encode_last_turns
+from worker.training.data import IGNORED_LABEL, EncodedRow, RowTokenizer, TemplateMismatch, last_turns_encoder
 from worker.training.encoded import Sequences, Whole
 from worker.training.reading import Messages, Object, as_messages
+from worker.training.tokens import Encoder
 
 Pair = tuple[Messages, Messages, Messages]  # prompt, chosen, rejected
 
@@ -29,13 +30,15 @@ def pair_of(row: Object) -> Pair:
     return as_messages(row["prompt"]), as_messages(row["chosen"]), as_messages(row["rejected"])
 
 
-def encode_pair(tokenizer: Any, pair: Pair, max_length: int) -> list[EncodedRow]:
+def pair_encoder(rows: RowTokenizer, pair: Pair, max_length: int) -> Encoder[list[EncodedRow]]:
     """The chosen and the rejected sequence, in which only what follows the prompt is learned, each cut from the end.
 
     Raises: TemplateMismatch, also where the two can be compared and yet their prompts differ.
     """
     prompt, *answers = pair
-    sides = [encode_last_turns(tokenizer, [*prompt, *answer], len(prompt), max_length) for answer in answers]
+    sides = []
+    for answer in answers:
+        sides.append((yield from last_turns_encoder(rows, [*prompt, *answer], len(prompt), max_length)))
     if comparable(sides) and _prompt_ids(sides[0]) != _prompt_ids(sides[1]):
         raise TemplateMismatch("the chat template renders the prompt differently for the two answers")
     return sides

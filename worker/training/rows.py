@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from worker.context import JobContext
 from worker.training.callback import check_cancelled
 from worker.training.data import TemplateMismatch
 from worker.training.encoded import Sequences, TokenWriter
-from worker.training.encoding import TAKE, Encoding, encode
+from worker.training.encoding import TAKE, Encoding, encode_all, in_batches
 from worker.training.pairs import Pairs
 from worker.training.reading import check_unchanged, read_as, row_error, split_rows
 from worker.training.token_cache import Counts, find_or_encode, what_decides
@@ -132,8 +133,9 @@ def _count(counts: Counts, encoding: Encoding, spec: TrainingSpec) -> None:
 
 def _encoded(path: str, tokenizer: Any, spec: TrainingSpec) -> Iterator[Encoding]:
     """What each row becomes. Raises: DatasetFormatError naming the row."""
-    for number, row in enumerate(read_as(Path(path), TAKE[spec.task]), start=1):
-        try:
-            yield encode(tokenizer, row, spec)
-        except TemplateMismatch as error:
-            raise row_error(number, f"cannot be used with this model: {error}", "Change or remove this row.") from error
+    batches = in_batches(read_as(Path(path), TAKE[spec.task]))
+    encoded = chain.from_iterable(encode_all(tokenizer, batch, spec) for batch in batches)
+    for number, found in enumerate(encoded, start=1):
+        if isinstance(found, TemplateMismatch):
+            raise row_error(number, f"cannot be used with this model: {found}", "Change or remove this row.") from found
+        yield found

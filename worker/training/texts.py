@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from worker.training.data import IGNORED_LABEL, EncodedRow
 
 
-def encode_text(tokenizer: Any, text: str, max_length: int, *, split: bool = False) -> list[EncodedRow]:
-    """The text as one sequence, cut from the end where it is too long, or `split` into windows in its order.
+def encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int, *, split: bool) -> list[list[EncodedRow]]:
+    """Each text as one sequence, cut from the end where it is too long, or `split` into windows in its order.
 
     It begins as the tokenizer begins a text, and ends with the end-of-sequence token where the tokenizer has one, each
     once whatever the text spells. A sequence's first token has no label, since nothing predicts it.
     """
-    ids = _token_ids(tokenizer, text)
+    found = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+    return [_sequences(_ended(tokenizer, ids), max_length, split=split) for ids in found]
+
+
+def _sequences(ids: list[int], max_length: int, *, split: bool) -> list[EncodedRow]:
     if split and len(ids) > max_length:
         return [_learned(window, len(window)) for window in _windows(ids, max_length)]
     return [_learned(ids[:max_length], len(ids))]
 
 
-def _token_ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
+def _ended(tokenizer: Any, ids: list[int]) -> list[int]:
+    """With one token of each kind at the beginning and at the end."""
     while len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
         ids = ids[1:]
     if tokenizer.eos_token_id is None:

@@ -16,12 +16,13 @@ from app.core.datasets.xray import XRAY_FILE, Flag, XrayRow
 from app.core.demo import demo_dataset_file
 from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec
+from tests.worker.encoders import encode_turns
 from tests.worker.tiny import CHAT_TEMPLATE, ROWS, make_context, make_tokenizer, read_records, train_payload
 from worker.context import StopRequest
 from worker.datasets import preview, template_guard
 from worker.datasets.preview import run_preview
 from worker.datasets.template_guard import TemplateFault
-from worker.training.data import IGNORED_LABEL, EncodedRow, encode_turns, ensure_chat_template
+from worker.training.data import IGNORED_LABEL, EncodedRow, ensure_chat_template
 from worker.training.packing import Packs
 from worker.training.pairs import Pairs
 from worker.training.rows import EncodedRows, load_rows

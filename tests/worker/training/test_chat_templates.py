@@ -9,9 +9,10 @@ import pytest
 from tokenizers import processors
 from transformers import AddedToken
 
+from tests.worker.encoders import encode_turns
 from tests.worker.tiny import make_model, make_tokenizer
 from worker.inference.generate import _encode_prompt, stop_token_ids
-from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch, encode_turns
+from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch
 
 pytestmark = pytest.mark.model
 

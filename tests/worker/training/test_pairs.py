@@ -10,9 +10,10 @@ import pytest
 
 from app.core.errors import DatasetFormatError
 from app.core.jobs.spec import TrainingSpec
+from tests.worker.encoders import encode_pair
 from tests.worker.tiny import ROWS, make_context, make_tokenizer, train_payload
 from worker.training.data import IGNORED_LABEL, EncodedRow, encode_row
-from worker.training.pairs import Pair, Pairs, comparable, encode_pair
+from worker.training.pairs import Pair, Pairs, comparable
 from worker.training.rows import EncodedRows, load_rows
 
 pytestmark = pytest.mark.model

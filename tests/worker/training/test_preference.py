@@ -18,6 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.errors import JobCancelled
+from tests.worker.encoders import encode_pair
 from tests.worker.tiny import ROWS, make_context, make_model, make_tokenizer, read_records, train_payload
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
@@ -27,7 +28,7 @@ from worker.training.attention import attention_per_row, proves_isolation
 from worker.training.batches import Collator, FlatCollator
 from worker.training.data import encode_row
 from worker.training.losses import Scoring
-from worker.training.pairs import EncodedPair, encode_pair
+from worker.training.pairs import EncodedPair
 from worker.training.preference import PairCollator, RewardMeans, pair_logps, preference_losses
 from worker.training.train import run_training
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tokenizers.processors import TemplateProcessing
 
+from tests.worker.encoders import encode_text
 from tests.worker.tiny import make_tokenizer
 from worker.training.data import IGNORED_LABEL
-from worker.training.texts import encode_text
 
 pytestmark = pytest.mark.model
 

@@ -54,7 +54,7 @@ def test_second_job_encodes_nothing_and_gets_the_same(
     caplog.set_level(logging.INFO)
     first = load()
     assert USED not in caplog.text
-    monkeypatch.setattr(rows_module, "encode", None)
+    monkeypatch.setattr(rows_module, "encode_all", None)
     second = load()
     assert USED in caplog.text
     assert encoded(second) == encoded(first)
@@ -76,7 +76,8 @@ def test_another_setting_that_decides_is_another_entry(
     load: Callable[..., EncodedRows], tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load()
-    monkeypatch.setattr("worker.training.encoding.encode_turns", lambda *_: [EncodedRow([1, 2, 3], [1, 2, 3], 3)])
+    row = EncodedRow([1, 2, 3], [1, 2, 3], 3)
+    monkeypatch.setattr("worker.training.encoding._sequences", lambda _tokenizer, rows, _spec: [[row] for _ in rows])
     assert load(**change).train[0].input_ids == [1, 2, 3]
     assert len(entries(tmp_path)) == 2
 
