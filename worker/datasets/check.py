@@ -117,7 +117,7 @@ class Doctor:
         try:
             normalised = self._reader.normalised(row, number)
         except RowFault as fault:
-            self._findings.add_fault(number, fault, row)
+            self._findings.add_fault(number, fault)
         except UnknownFormat as error:
             message = f"is of no known format; its fields are {named(error.fields)}"
             self._findings.add(number, "", ProblemKind.FORMAT, message)

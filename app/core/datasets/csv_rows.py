@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from app.core.datasets import lines
 from app.core.datasets.faults import Row, RowFault
+from app.core.datasets.report import ProblemKind
 from app.core.errors import DatasetFormatError, Fault
 
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -48,7 +49,11 @@ def _check_header(names: Sequence[str]) -> None:
 def _as_row(row: dict[str | Any, Any], reader: csv.DictReader[str]) -> Row | RowFault:
     names = reader.fieldnames or ()
     if None in row or None in row.values():
-        return RowFault("", f"does not have the header's {len(names)} columns (line {reader.line_num})")
+        return RowFault(
+            "", f"does not have the header's {len(names)} columns (line {reader.line_num})", ProblemKind.UNREADABLE
+        )
     if all(row[name] == name for name in names):
-        return RowFault("", f"is the header once more (line {reader.line_num}); remove that line")
-    return RowFault("", lines.NUL_MESSAGE) if lines.holds_nul(row) else row
+        return RowFault(
+            "", f"is the header once more (line {reader.line_num}); remove that line", ProblemKind.UNREADABLE
+        )
+    return RowFault("", lines.NUL_MESSAGE, ProblemKind.UNREADABLE) if lines.holds_nul(row) else row

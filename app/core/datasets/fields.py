@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.core.datasets.faults import RowFault
+from app.core.datasets.report import ProblemKind
 
 
 def text_field(row: Mapping[str, Any], field: str, *, required: bool = True) -> str:
@@ -14,17 +15,21 @@ def text_field(row: Mapping[str, Any], field: str, *, required: bool = True) -> 
     if value is None and not required:
         return ""
     if not isinstance(value, str):
-        raise RowFault(field, "is missing" if value is None else f"is not a text but {type(value).__name__}")
+        if value is None:
+            raise RowFault(field, "is missing", ProblemKind.MISSING_FIELD)
+        raise RowFault(field, f"is not a text but {type(value).__name__}", ProblemKind.WRONG_TYPE)
     if required and not value.strip():
-        raise RowFault(field, "is empty")
+        raise RowFault(field, "is empty", ProblemKind.EMPTY_FIELD)
     return value
 
 
 def answer_field(row: Mapping[str, Any], field: str) -> str:
     """A text to learn. Raises: RowFault."""
     value = row.get(field)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise RowFault(field, "has no answer: it is empty")
+    if value is None:
+        raise RowFault(field, "has no answer: it is missing", ProblemKind.MISSING_FIELD)
+    if isinstance(value, str) and not value.strip():
+        raise RowFault(field, "has no answer: it is empty", ProblemKind.EMPTY_ANSWER)
     return text_field(row, field)
 
 

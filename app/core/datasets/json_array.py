@@ -33,9 +33,13 @@ def read_array(file: TextIO, max_characters: int) -> Iterator[tuple[int, Any]]:
         raise DatasetFormatError(f"Something follows the array's end ({window.place(window.at)}).", field="file")
 
 
+class NotJson(ValueError):
+    """NaN or infinity, which Python's parser would take as a number."""
+
+
 def refuse_constant(name: str) -> NoReturn:
-    """What Python's parser would take as a number, though it is none in JSON. Raises: ValueError."""
-    raise ValueError(f"{name} is not a JSON value")
+    """What Python's parser would take as a number, though it is none in JSON. Raises: NotJson."""
+    raise NotJson(f"{name} is not a JSON value")
 
 
 def reason(error: Exception) -> str:

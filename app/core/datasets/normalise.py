@@ -16,6 +16,7 @@ from app.core.datasets.faults import Row, RowFault
 from app.core.datasets.formats import FORMATS, Normalised, recognise, to_row
 from app.core.datasets.kinds import RowKind
 from app.core.datasets.reader import read_rows
+from app.core.datasets.report import ProblemKind
 from app.core.errors import DatasetFormatError, Fault
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -136,7 +137,7 @@ class RowReader:
         try:
             read = to_row(renamed, self.format)
         except RowFault as fault:
-            raise RowFault(self._as_in_file(fault.field), fault.message) from fault
+            raise RowFault(self._as_in_file(fault.field), fault.message, fault.kind) from fault
         if notice := FORMATS[self.format].notice(renamed):
             self.notices.setdefault(notice, _Notice(notice)).add(number)
         return read
@@ -156,7 +157,8 @@ class RowReader:
     def _refuse_other_format(self, row: Row) -> None:
         other = recognise(row)
         if other is not None:
-            raise RowFault("", f"is {other}, but the file's first row is {self.format}: one file holds one format")
+            message = f"is {other}, but the file's first row is {self.format}: one file holds one format"
+            raise RowFault("", message, ProblemKind.FORMAT)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.core.datasets.faults import RowFault
 from app.core.datasets.fields import answer_field, question
+from app.core.datasets.report import ProblemKind
 from app.core.datasets.turns import START, Messages, check_order, opening, read_turn, read_turns
 
 Pair = dict[str, Messages]  # prompt, chosen, rejected
@@ -35,7 +36,8 @@ def of_prompt(row: Mapping[str, Any]) -> Pair:
     prompt = _prompt(row)
     if chosen[0]["role"] == "assistant" or rejected[0]["role"] == "assistant":
         if not prompt:
-            raise RowFault("prompt", "is missing, and chosen and rejected are not whole conversations")
+            message = "is missing, and chosen and rejected are not whole conversations"
+            raise RowFault("prompt", message, ProblemKind.MISSING_FIELD)
         return _pair(row, "prompt", prompt, chosen, rejected)
     return _part(row, prompt, chosen, rejected)
 
@@ -53,7 +55,7 @@ def _answers(row: Mapping[str, Any], field: str) -> Messages:
         return [read_turn(value, field)]
     if isinstance(value, list) and value:
         return read_turns(value, field)
-    return [{"role": "assistant", "content": answer_field({field: value or None}, field)}]
+    return [{"role": "assistant", "content": answer_field({field: "" if value == [] else value}, field)}]
 
 
 def _part(row: Mapping[str, Any], prompt: Messages, chosen: Messages, rejected: Messages) -> Pair:
@@ -62,12 +64,17 @@ def _part(row: Mapping[str, Any], prompt: Messages, chosen: Messages, rejected: 
     pairs = zip(chosen, rejected, strict=False)
     shared = [turn for turn, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
     if not shared:
-        raise RowFault("rejected", "does not begin with the turns with which chosen begins")
+        raise RowFault(
+            "rejected", "does not begin with the turns with which chosen begins", ProblemKind.PROMPT_MISMATCH
+        )
     if any(turn not in shared for turn in prompt):
-        raise RowFault("prompt", "is not among the turns with which chosen and rejected begin")
+        raise RowFault(
+            "prompt", "is not among the turns with which chosen and rejected begin", ProblemKind.PROMPT_MISMATCH
+        )
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) == len(shared):
-            raise RowFault(name, "has no answer behind the turns that chosen and rejected share")
+            message = "has no answer behind the turns that chosen and rejected share"
+            raise RowFault(name, message, ProblemKind.EMPTY_ANSWER)
     return _pair(row, "chosen", shared, chosen[len(shared) :], rejected[len(shared) :])
 
 
@@ -77,13 +84,14 @@ def _pair(row: Mapping[str, Any], field: str, prompt: Messages, chosen: Messages
     system = opening(row)
     last = check_order(prompt, field, before="system" if system else START)
     if last not in ("user", "tool"):
-        raise RowFault(field, f"ends with the role {last}: what is to be answered must end with user or tool")
+        message = f"ends with the role {last}: what is to be answered must end with user or tool"
+        raise RowFault(field, message, ProblemKind.TURN_ORDER)
     for name, answers in (("chosen", chosen), ("rejected", rejected)):
         if check_order(answers, name, before=last) != "assistant":
-            raise RowFault(name, "does not end with an answer (the role assistant)")
+            raise RowFault(name, "does not end with an answer (the role assistant)", ProblemKind.TURN_ORDER)
     return {"prompt": system + prompt, "chosen": chosen, "rejected": rejected}
 
 
 def _refuse_same(chosen: Messages, rejected: Messages) -> None:
     if chosen == rejected:
-        raise RowFault("rejected", "is the same as chosen: there is nothing to prefer")
+        raise RowFault("rejected", "is the same as chosen: there is nothing to prefer", ProblemKind.SAME_ANSWERS)

@@ -12,9 +12,10 @@ from typing import Any, TextIO
 from app.core.datasets import lines
 from app.core.datasets.csv_rows import read_csv
 from app.core.datasets.faults import Row, RowFault
-from app.core.datasets.json_array import read_array, reason, refuse_constant
+from app.core.datasets.json_array import NotJson, read_array, reason, refuse_constant
 from app.core.datasets.marks import refuse_binary, utf_8_advice
 from app.core.datasets.parquet import plain, read_parquet
+from app.core.datasets.report import ProblemKind
 from app.core.errors import DatasetFormatError, Fault
 
 MAX_DEPTH = 64  # lists and objects in each other; what shows a row again walks it recursively
@@ -111,32 +112,37 @@ def _parse_line(line: str, line_number: int) -> Row | RowFault:
     try:
         return _as_row(_DECODER.decode(line.rstrip()))
     except MemoryError:
-        return RowFault("", f"holds more than fits into the memory that may be taken (line {line_number})")
-    except (ValueError, RecursionError) as error:
+        return RowFault(
+            "", f"holds more than fits into the memory that may be taken (line {line_number})", ProblemKind.UNREADABLE
+        )
+    except RecursionError as error:
+        return RowFault("", f"is not valid JSON: {reason(error)} (line {line_number})", ProblemKind.UNREADABLE)
+    except ValueError as error:
         column = f" column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        return RowFault("", f"is not valid JSON: {reason(error)} (line {line_number}{column})")
+        kind = ProblemKind.NOT_FINITE if isinstance(error, NotJson) else ProblemKind.UNREADABLE
+        return RowFault("", f"is not valid JSON: {reason(error)} (line {line_number}{column})", kind)
 
 
 def _as_parquet_row(row: Row) -> Row | RowFault:
     if lines.count_characters(row) > lines.MAX_ROW_CHARACTERS:
-        return RowFault("", f"is longer than {lines.MAX_ROW_CHARACTERS:,} characters")
+        return RowFault("", f"is longer than {lines.MAX_ROW_CHARACTERS:,} characters", ProblemKind.UNREADABLE)
     return _as_row(plain(row))
 
 
 def _as_row(value: Any) -> Row | RowFault:
     if not isinstance(value, dict):
-        return RowFault("", f"is not a JSON object but {type(value).__name__}")
+        return RowFault("", f"is not a JSON object but {type(value).__name__}", ProblemKind.UNREADABLE)
     if _is_deeper_than(value, MAX_DEPTH):
-        return RowFault("", _DEEP)
+        return RowFault("", _DEEP, ProblemKind.UNREADABLE)
     try:
         text = _ENCODER.encode(value)
         text.encode()
     except UnicodeEncodeError:
-        return RowFault("", "holds a lone surrogate, which is not valid Unicode text")
+        return RowFault("", "holds a lone surrogate, which is not valid Unicode text", ProblemKind.SURROGATE)
     except ValueError:  # 1e999 is valid JSON, but reads as infinity
-        return RowFault("", "holds a number that is too large")
+        return RowFault("", "holds a number that is too large", ProblemKind.NOT_FINITE)
     if "\\u0000" in text and lines.holds_nul(value):  # the text may also spell a backslash before u0000
-        return RowFault("", lines.NUL_MESSAGE)
+        return RowFault("", lines.NUL_MESSAGE, ProblemKind.UNREADABLE)
     return value
 
 

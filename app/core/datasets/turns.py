@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.core.datasets.faults import RowFault
+from app.core.datasets.report import ProblemKind
 
 Messages = list[dict[str, str]]
 ROLES = ("system", "user", "assistant", "tool")  # not every chat template takes "tool": training names the row then
@@ -76,13 +77,13 @@ def opening(row: Mapping[str, Any]) -> Messages:
     """The field `system` as a message, or nothing. Raises: RowFault."""
     system = row.get("system")
     if system is not None and not isinstance(system, str):
-        raise RowFault("system", f"is not a text but {type(system).__name__}")
+        raise RowFault("system", f"is not a text but {type(system).__name__}", ProblemKind.WRONG_TYPE)
     return [{"role": "system", "content": system}] if system and system.strip() else []
 
 
 def _list(turns: Any, field: str, of: str) -> list[Any]:
     if not isinstance(turns, list) or not turns:
-        raise RowFault(field, f"is not a list of {of}")
+        raise RowFault(field, f"is not a list of {of}", ProblemKind.WRONG_TYPE)
     return turns
 
 
@@ -102,25 +103,27 @@ def _spoken(turn: Any, place: str) -> dict[str, str]:
 
 def _one_of(turn: Any, place: str, field: str, fields: str, known: Mapping[str, str]) -> str:
     if not isinstance(turn, Mapping):
-        raise RowFault(place, f"is not an object with {fields}")
+        raise RowFault(place, f"is not an object with {fields}", ProblemKind.WRONG_TYPE)
     name = turn.get(field)
     if not isinstance(name, str) or name not in known:
-        raise RowFault(f"{place}.{field}", f"is {str(name)[:40]!r}; known roles: {', '.join(known)}")
+        raise RowFault(f"{place}.{field}", f"is {str(name)[:40]!r}; known roles: {', '.join(known)}", ProblemKind.ROLE)
     return known[name]
 
 
 def _said(value: Any, place: str, role: str) -> str:
     if not isinstance(value, str):
-        raise RowFault(place, "is not a text")
+        raise RowFault(place, "is not a text", ProblemKind.WRONG_TYPE)
     if not value.strip():
-        raise RowFault(place, "has no answer: it is empty" if role == "assistant" else "is empty")
+        if role == "assistant":
+            raise RowFault(place, "has no answer: it is empty", ProblemKind.EMPTY_ANSWER)
+        raise RowFault(place, "is empty", ProblemKind.EMPTY_FIELD)
     return value
 
 
 def _with_calls(content: Any, calls: Any, place: str) -> Any:
     """The turn's text, then each call as a line of JSON, since training learns text."""
     if not isinstance(calls, list):
-        raise RowFault(f"{place}.tool_calls", "is not a list of {function: {name, arguments}}")
+        raise RowFault(f"{place}.tool_calls", "is not a list of {function: {name, arguments}}", ProblemKind.WRONG_TYPE)
     lines = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
     return "\n".join(([content] if isinstance(content, str) and content.strip() else []) + lines)
 
@@ -128,7 +131,7 @@ def _with_calls(content: Any, calls: Any, place: str) -> Any:
 def _call(call: Any, place: str) -> str:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RowFault(place, "is not {function: {name, arguments}}")
+        raise RowFault(place, "is not {function: {name, arguments}}", ProblemKind.WRONG_TYPE)
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = _parsed(arguments, f"{place}.function.arguments")
@@ -139,12 +142,12 @@ def _parsed(arguments: str, place: str) -> Any:
     try:
         return json.loads(arguments)
     except (ValueError, RecursionError) as error:
-        raise RowFault(place, f"is not valid JSON: {error}") from error
+        raise RowFault(place, f"is not valid JSON: {error}", ProblemKind.WRONG_TYPE) from error
 
 
 def _with_answer(messages: Messages, field: str) -> Messages:
     if all(message["role"] != "assistant" for message in messages):
-        raise RowFault(field, "has no answer: no assistant message behind a user's")
+        raise RowFault(field, "has no answer: no assistant message behind a user's", ProblemKind.EMPTY_ANSWER)
     return messages
 
 
@@ -156,7 +159,7 @@ def check_order(messages: Messages, field: str, before: str = START, *, is_cut: 
     for index, role in enumerate(message["role"] for message in messages):
         may_open = is_cut and role == "assistant" and before in (START, "system")
         if role not in _MAY_FOLLOW[before] and not may_open:
-            raise RowFault(f"{field}[{index}]", _disorder(before, role))
+            raise RowFault(f"{field}[{index}]", _disorder(before, role), ProblemKind.TURN_ORDER)
         before = role
     return before
 

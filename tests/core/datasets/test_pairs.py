@@ -73,7 +73,7 @@ def test_answers_of_several_turns() -> None:
         ({"prompt": "Q", "chosen": "", "rejected": "B"}, "chosen", "has no answer: it is empty"),
         ({"prompt": "Q", "chosen": [], "rejected": "B"}, "chosen", "has no answer: it is empty"),
         ({"prompt": "Q", "chosen": {}, "rejected": "B"}, "chosen.role", "is 'None'; known roles"),
-        ({"prompt": "Q", "chosen": "A", "rejected": None}, "rejected", "has no answer: it is empty"),
+        ({"prompt": "Q", "chosen": "A", "rejected": None}, "rejected", "has no answer: it is missing"),
         ({"prompt": "Q", "chosen": "A", "rejected": " \n"}, "rejected", "has no answer: it is empty"),
         ({"prompt": "Q", "chosen": 5, "rejected": "B"}, "chosen", "is not a text but int"),
         ({"prompt": "Q", "chosen": [{"role": "assistant", "content": ""}], "rejected": "B"}, "chosen[0].content",

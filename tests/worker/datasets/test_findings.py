@@ -57,7 +57,7 @@ def test_a_row_of_no_use_has_its_kind(row: dict[str, Any], kind: ProblemKind) ->
     findings = Findings()
     with pytest.raises(RowFault) as caught:
         to_row(row, format_name)
-    findings.add_fault(3, caught.value, row)
+    findings.add_fault(3, caught.value)
     assert (findings.counts, findings.unusable) == ({kind.value: 1}, 1)
     assert (findings.named[0]["row"], findings.named[0]["field"]) == (3, caught.value.field)
 
