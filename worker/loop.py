@@ -29,6 +29,7 @@ from worker.presence import Deposed, Presence
 from worker.probe import Probe
 from worker.readings import ReadingsThread, Running
 from worker.rescue import Rescue
+from worker.retention import Retention, RetentionThread, Rules
 from worker.settle import settle_unstarted
 from worker.supervisor import Supervisor
 
@@ -60,6 +61,7 @@ class Worker:
         self._rescue = Rescue(database, self._folder, self._launcher)
         self._probe = probe
         self._readings = ReadingsThread(database, sampler)
+        self._retention = RetentionThread(Retention(database, Rules.of(settings)))
         self._supervisors: dict[Lane, Supervisor] = {}
         self._stop = threading.Event()
         self._heartbeat_at = 0.0
@@ -72,6 +74,7 @@ class Worker:
         self._presence.own_children()
         self._rescue = replace(self._rescue, adopts=True)
         self._readings.start()
+        self._retention.start()
 
     def run(self) -> None:
         """Work until told to stop. A database that does not answer costs a pause, never the running job."""
@@ -175,6 +178,7 @@ class Worker:
             _try_to(partial(supervisor.interrupt, max(0.0, give_up_at - time.monotonic())))
         self._children.end_spare()
         self._probe.end()
+        self._retention.stop()
         self._readings.stop()
         _try_to(self._presence.leave)
 

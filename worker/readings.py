@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,6 @@ from worker.gpu import Sampler
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
-_EVENT_LIFE_SECONDS = 600.0  # a page that slept longer reads the table of readings instead
-_PRUNE_EVERY = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +40,13 @@ class ReadingsThread(threading.Thread):
         self.running: Running | None = None
 
     def run(self) -> None:
-        count = 0
         while not self._stop_event.wait(INTERVAL_SECONDS):
             try:
-                self.store(prune=count % _PRUNE_EVERY == 0)
+                self.store()
             except OperationalError as error:  # a locked database costs this reading, not the next
                 logger.warning("a reading was not stored: %s", error, extra={"action": "sample"})
-            count += 1
 
-    def store(self, *, prune: bool = False) -> None:
+    def store(self) -> None:
         """Take one reading and store it, as the newest, in the job's series, and as an event."""
         running = self.running
         reading = self._sampler.sample(running.pid if running else None)
@@ -65,8 +60,6 @@ class ReadingsThread(threading.Thread):
             if job_id is not None:
                 session.add(MemoryReading(job_id=job_id, time=reading.time, data=_memory(data)))
             events.append(session, EventKind.GPU, data, job_id=job_id, at=reading.time)
-            if prune:
-                events.prune_readings(session, before=time.time() - _EVENT_LIFE_SECONDS)
 
     def stop(self) -> None:
         """Ask the thread to end, and wait for the reading in hand."""

@@ -54,6 +54,20 @@ class Settings(BaseSettings):
         True,
         description="Keep a child process with imports done, so a job starts at once (~420 MB while idle, and a small model).",
     )
+    keep_readings_hours: float = Field(
+        1.0, ge=0.1, description="Age at which a job's memory readings are rolled up from 1 second to 10, in hours."
+    )
+    keep_readings_days: float = Field(
+        1.0, gt=0, description="Age at which they are rolled up from 10 seconds to a minute, in days."
+    )
+    keep_gpu_events_minutes: float = Field(
+        10.0, ge=2, description="How long readings stay in the event log, for pages that come back, in minutes."
+    )
+    keep_events_days: float = Field(
+        30.0,
+        gt=0,
+        description="How long after its end a job's metrics and older log lines stay in the event log, in days.",
+    )
     log_level: str = Field("INFO", description="Level of the log on stderr.")
     url: str | None = Field(None, description="Client only: address of a dashboard elsewhere.")
     token: str | None = Field(None, description="Client only: API token of a dashboard elsewhere.")

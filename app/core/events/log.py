@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, text
+from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 
 from app.core.events.models import Event
@@ -67,8 +67,3 @@ def mark_pruned(session: Session, through: int) -> None:
     for marker in session.exec(_MARKERS).all():
         session.delete(marker)
     append(session, EventKind.PRUNED, {"through": through})
-
-
-def prune_readings(session: Session, before: float) -> None:
-    """Drop GPU events older than `before`: the readings themselves are kept in their own table."""
-    session.exec(delete(Event).where(col(Event.kind) == EventKind.GPU.value, col(Event.time) < before))

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, func, text
+from sqlalchemy import delete, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, select
 
 from app.core.metrics.models import MemoryReading, Metric
+from app.core.metrics.rollup import find_peak
 
 Series = dict[str, list[tuple[int, float | None]]]
 MAX_READINGS = 2000  # a chart is about 1,000 pixels wide
@@ -63,10 +64,11 @@ def latest_values(session: Session, job_id: int) -> dict[str, float | None]:
 
 
 def read_memory(session: Session, job_id: int) -> list[dict[str, Any]]:
-    """Readings taken while the job ran, oldest first, thinned evenly to at most MAX_READINGS (the newest is kept)."""
-    of_job = select(MemoryReading.id, MemoryReading.time, MemoryReading.data).where(MemoryReading.job_id == job_id)
-    total = session.exec(select(func.count()).where(MemoryReading.job_id == job_id)).one()
-    stride = -(-total // MAX_READINGS) or 1
+    """Readings taken while the job ran, oldest first; of more than MAX_READINGS several are told as their peak."""
+    of_job = select(MemoryReading.time, MemoryReading.data).where(MemoryReading.job_id == job_id)
     rows = session.exec(of_job.order_by(col(MemoryReading.time))).all()
-    kept = [row for index, row in enumerate(rows) if index % stride == 0 or index == total - 1]
-    return [{"time": time, **data} for _id, time, data in kept]
+    stride = -(-len(rows) // MAX_READINGS) or 1
+    if stride == 1:
+        return [{"time": time, **data} for time, data in rows]
+    chunks = (rows[start : start + stride] for start in range(0, len(rows), stride))
+    return [{"time": chunk[-1][0], **find_peak([data for _, data in chunk])} for chunk in chunks]

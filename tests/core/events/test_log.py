@@ -9,8 +9,9 @@ from sqlalchemy import delete
 from sqlmodel import Session, col
 
 from app.core.database import Database
-from app.core.events.log import append, latest_id, mark_pruned, prune_readings, pruned_through, read_after
+from app.core.events.log import append, latest_id, mark_pruned, pruned_through, read_after
 from app.core.events.models import Event
+from app.core.events.pruning import prune_readings
 from app.core.events.types import EventKind
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from sqlmodel import Session
 
 from app.core.jobs.models import Job
@@ -74,17 +75,32 @@ def test_latest_values_cost_the_same_however_long_the_series_are(session: Sessio
     assert costs[1] <= 1.2 * costs[0]
 
 
-def _readings(session: Session, job_id: int, count: int) -> None:
-    session.add_all(MemoryReading(job_id=job_id, time=float(n), data={"n": n}) for n in range(count))
-    session.add(MemoryReading(job_id=None, time=0.5, data={"n": -1}))
+def _readings(session: Session, job_id: int, used: list[int]) -> None:
+    for number, value in enumerate(used):
+        data = {"available": True, "devices": [{"index": 0, "vram_used_bytes": value}], "host": None}
+        session.add(MemoryReading(job_id=job_id, time=float(number), data=data))
+    session.add(MemoryReading(job_id=None, time=0.5, data={"available": False, "devices": [], "host": None}))
     session.flush()
 
 
-@pytest.mark.parametrize(("count", "times"), [(0, []), (1, [0]), (10, [*range(10)]), (11, [0, 2, 4, 6, 8, 10]),
-                                              (12, [0, 2, 4, 6, 8, 10, 11])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "times"),
+    [(0, []), (1, [0]), (10, [*range(10)]), (11, [1, 3, 5, 7, 9, 10]), (12, [1, 3, 5, 7, 9, 11])],
+)
 def test_readings_are_thinned_evenly_and_the_newest_is_kept(
     session: Session, job_id: int, monkeypatch: pytest.MonkeyPatch, count: int, times: list[int]
 ) -> None:
     monkeypatch.setattr(store, "MAX_READINGS", 10)
-    _readings(session, job_id, count)
-    assert read_memory(session, job_id) == [{"time": float(n), "n": n} for n in times]
+    _readings(session, job_id, [*range(count)])
+    assert [reading["time"] for reading in read_memory(session, job_id)] == times
+
+
+def test_a_peak_of_a_second_is_in_the_thinned_readings(
+    session: Session, job_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_READINGS", 10)
+    for peak in range(95):
+        session.exec(delete(MemoryReading))
+        _readings(session, job_id, [5] * peak + [9] + [5] * (94 - peak))
+        shown = [reading["devices"][0]["vram_used_bytes"] for reading in read_memory(session, job_id)]
+        assert (max(shown), len(shown)) == (9, 10)
