@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 META = "meta.json"
+_CHECKSUM = "checksum"  # in a meta.json, of everything else in it
 _CHUNK_BYTES = 1 << 20
 
 
@@ -20,27 +22,43 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def folder_fault(folder: Path, *, hashes: bool = True) -> str | None:
-    """What is wrong with a published folder: its `meta.json`, or the first file that is not as that says; else None.
+def seal(meta: Mapping[str, Any]) -> str:
+    """The text of a meta.json, with the checksum of its content."""
+    return _dump({**meta, _CHECKSUM: _checksum(meta)})
 
-    Without `hashes` only sizes are compared.
-    """
+
+def folder_fault(folder: Path) -> str | None:
+    """What is wrong with a published folder: its `meta.json`, or the first file that is not as that says; else None."""
     try:
-        files = json.loads((folder / META).read_bytes())["files"]
-        return next((fault for file in files if (fault := _file_fault(folder, file, hashes))), None)
+        text = (folder / META).read_text(encoding="utf-8")
+        meta = json.loads(text)
+        if meta[_CHECKSUM] != _checksum(meta) or text != _dump(meta):
+            return f"{META} is damaged: its checksum is not that of its content"
+        return next((fault for file in meta["files"] if (fault := file_fault(folder, file))), None)
     except FileNotFoundError:
         return f"it is not complete: {META} is missing"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{META} cannot be read: {error}"
 
 
-def _file_fault(folder: Path, listed: dict[str, Any], hashes: bool) -> str | None:
-    path, size, sha256 = listed["path"], listed["bytes"], listed["sha256"]
+def file_fault(folder: Path, listed: Mapping[str, Any], *, hashes: bool = True) -> str | None:
+    """What is wrong with a file that is listed as {path, bytes, sha256}; without `hashes`, by its size alone."""
+    path, size = listed["path"], listed["bytes"]
     file = folder / path
     if not file.is_file():
         return f"{path} is missing"
     if file.stat().st_size != size:
         return f"{path} has {file.stat().st_size} bytes instead of {size}"
-    if not hashes or hash_file(file) == sha256:
+    if not hashes or hash_file(file) == listed["sha256"]:
         return None
     return f"{path} is damaged: its SHA-256 is not that of {META}"
+
+
+def _dump(meta: Mapping[str, Any]) -> str:
+    return json.dumps(meta, indent=2, ensure_ascii=False)
+
+
+def _checksum(meta: Mapping[str, Any]) -> str:
+    """SHA-256 over a meta.json's values, its own checksum left out."""
+    content = {name: value for name, value in meta.items() if name != _CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -11,13 +11,12 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from app.core.artifacts.manifest import META as META
 from app.core.artifacts.models import Artifact
 from app.core.errors import NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind
 from app.core.paths import DataFolder
-
-META = "meta.json"
 
 
 def read_files(folder: Path) -> list[dict[str, Any]]:

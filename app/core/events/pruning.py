@@ -33,7 +33,7 @@ _OF_ENDED_JOB = text("""
 """)
 
 
-def prune_readings(session: Session, before: float, limit: int = 200) -> int:
+def prune_readings(session: Session, before: float, limit: int = 100) -> int:
     """Drop GPU events older than `before`, whose readings stay in their own table; returns how many went."""
     return session.execute(_OLD_READINGS, {"before": before, "limit": limit}).rowcount  # type: ignore[attr-defined,no-any-return]
 
@@ -45,7 +45,7 @@ def find_ended(session: Session, after: tuple[float, int], before: float) -> tup
     return None if row is None else (row.finished_at, row.id)
 
 
-def prune_job(session: Session, job_id: int, before: float, limit: int = 200) -> int:
+def prune_job(session: Session, job_id: int, before: float, limit: int = 100) -> int:
     """Drop progress, metrics, phases and older log lines of a job that ended before `before`; how many went.
 
     A job that was started again meanwhile keeps all. Its states, samples and artifacts stay in any case.

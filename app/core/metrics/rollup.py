@@ -18,7 +18,7 @@ from app.core.jobs.status import JobStatus
 from app.core.metrics.models import MemoryReading
 
 KEPT = 0  # `seconds` of a sample that is never rolled up
-_BUCKETS = 20  # in a transaction, so that it is a matter of milliseconds
+_BUCKETS = 10  # in a transaction, so that it is a matter of milliseconds
 _LAST_SECONDS = 60.0  # of a failed job: its autopsy shows them as they were read
 _HOST = "host"
 
