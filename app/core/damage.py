@@ -31,10 +31,11 @@ def open_checked(url: str, folder: DataFolder) -> Database:
     return database
 
 
-def refuse_damage(database: Database, folder: DataFolder) -> None:
+def refuse_damage(database: Database, folder: DataFolder, *, thorough: bool = False) -> None:
     """Look at the file before anything is written to it. Raises: DatabaseDamaged.
 
-    A large file that was closed properly is checked beside the work: quick_check takes about four seconds for a GB.
+    Unless `thorough`, a large file that was closed properly is checked beside the work: quick_check takes two to four
+    seconds for a GB.
     """
     path = database.path
     if folder.restoring.exists():
@@ -44,7 +45,7 @@ def refuse_damage(database: Database, folder: DataFolder) -> None:
         )
     numbered = len(folder.numbered())  # looked at before the schema, which another process may be making
     there = path.exists() and path.stat().st_size > 0
-    if there and _is_costly(path):
+    if there and not thorough and _is_costly(path):
         threading.Thread(target=_check_later, args=(database,), name="database check", daemon=True).start()
     elif there:
         _refuse_fault(path)

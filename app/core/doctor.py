@@ -6,52 +6,52 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import pynvml
 import pysqlite3.dbapi2 as sqlite
-from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
+from app.core.damage import refuse_damage
 from app.core.database import Database, wal_is_safe
+from app.core.doctor_files import Check, check_artifacts, check_leftovers, check_secrets, check_states
+from app.core.errors import DatabaseDamaged
 from app.core.jobs.capabilities import describe_capabilities
 from app.core.jobs.queries import find_capabilities
-from app.core.paths import bundled
+from app.core.paths import DataFolder, bundled
 from app.core.settings import Settings
 
 _LOW_DISK_BYTES = 5 * 1024**3
 _TRAINING_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. A missing GPU or training stack is said, but is no failure."""
-
-    name: str
-    ok: bool
-    message: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+def run_checks(settings: Settings, *, hashes: bool = True) -> list[Check]:
+    """Every check, in the order in which things depend on each other. Without `hashes` files are judged by size."""
+    before: tuple[Callable[[Settings], Check], ...] = (_check_sqlite, _check_home, _check_disk)
+    after: tuple[Callable[[Settings], Check], ...] = (_check_assets, _check_training, _check_gpu, _check_capabilities)
+    database = _check_database(settings)
+    files = _check_files(settings, hashes) if database.ok and DataFolder(settings.home).home.is_dir() else []
+    return [*(check(settings) for check in before), database, *files, *(check(settings) for check in after)]
 
 
-def run_checks(settings: Settings) -> list[Check]:
-    """Every check, in the order in which things depend on each other."""
-    checks: tuple[Callable[[Settings], Check], ...] = (
-        _check_sqlite,
-        _check_home,
-        _check_disk,
-        _check_database,
-        _check_assets,
-        _check_training,
-        _check_gpu,
-        _check_capabilities,
-    )
-    return [check(settings) for check in checks]
+def _check_files(settings: Settings, hashes: bool) -> list[Check]:
+    """What lies in the data folder, beside a database that can be believed."""
+    folder, database = DataFolder(settings.home), Database(settings.effective_database_url)
+    checks = [check_secrets(folder), check_states(folder)]
+    if not database.path.exists():
+        return checks
+    try:
+        with database.read() as session:
+            return [*checks, check_artifacts(session, folder, hashes=hashes), check_leftovers(session, folder)]
+    except OperationalError as error:  # of an older version, until it is started once
+        return [*checks, Check("artifacts", True, f"not looked at: {error.orig}")]
+    finally:
+        database.engine.dispose()
 
 
 def _check_sqlite(_settings: Settings) -> Check:
-    journal = "WAL" if wal_is_safe(sqlite.sqlite_version_info) else "TRUNCATE (this version's WAL can corrupt data)"
+    """An affected version is no failure, since it is not used in the way that is affected."""
+    safe = wal_is_safe(sqlite.sqlite_version_info)
+    journal = "WAL" if safe else "TRUNCATE (this version's WAL can corrupt data; install pysqlite3 0.6.1 or later)"
     return Check("sqlite", True, f"{sqlite.sqlite_version}, journal mode {journal}")
 
 
@@ -70,19 +70,24 @@ def _check_home(settings: Settings) -> Check:
 def _check_disk(settings: Settings) -> Check:
     folder = next(path for path in (settings.home, *settings.home.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    return Check("disk", free >= _LOW_DISK_BYTES, f"{free / 1024**3:.1f} GiB free under {folder}")
+    low = free < _LOW_DISK_BYTES
+    advice = (
+        "; below 5 GiB a run may not be able to save: remove old jobs or models, or move LORADECK_HOME" if low else ""
+    )
+    return Check("disk", not low, f"{free / 1024**3:.1f} GiB free under {folder}{advice}")
 
 
 def _check_database(settings: Settings) -> Check:
-    database = Database(settings.effective_database_url)
+    database, folder = Database(settings.effective_database_url), DataFolder(settings.home)
+    try:
+        refuse_damage(database, folder, thorough=True)
+    except DatabaseDamaged as error:
+        return Check("database", False, f"{error.message} {error.advice}")
+    except sqlite.OperationalError as error:
+        return Check("database", False, f"{database.path} cannot be checked: {error}; try again")
     if not database.path.exists():
         return Check("database", True, "not there yet; it is made at the first start")
-    try:
-        with database.engine.connect() as connection:
-            answer = str(connection.execute(text("PRAGMA quick_check")).scalar_one())
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes SQLite say is the finding
-        return Check("database", False, f"{database.path}: {error}; restore a backup")
-    return Check("database", answer == "ok", f"{database.path}: {answer}")
+    return Check("database", True, f"{database.path}: ok")
 
 
 def _check_assets(_settings: Settings) -> Check:

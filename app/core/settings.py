@@ -52,7 +52,8 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest dataset upload, in bytes.")
     spare_child: bool = Field(
         True,
-        description="Keep a child process with imports done, so a job starts at once (~420 MB while idle, and a small model).",
+        description="Keep a child process with imports done, so a job starts at once (~420 MB while idle, and a small "
+        "model).",
     )
     keep_readings_hours: float = Field(
         1.0, ge=0.1, description="Age at which a job's memory readings are rolled up from 1 second to 10, in hours."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.core import doctor
+from app.core.artifacts.manifest import hash_file, seal
 from app.core.database import Database
 from app.core.doctor import Check, run_checks
 from app.core.jobs.models import WorkerState
@@ -40,9 +42,12 @@ def test_before_the_first_start_all_is_well_and_nothing_is_made(settings: Settin
     assert not settings.home.exists()
 
 
-@pytest.mark.usefixtures("database")
-def test_a_sound_installation_is_well(settings: Settings) -> None:
-    assert [each for each in run_checks(settings) if not each.ok] == []
+def test_a_sound_installation_is_well(settings: Settings, filled: Database) -> None:
+    checks = run_checks(settings)
+    assert [each for each in checks if not each.ok] == []
+    assert [each.name for each in checks][3:8] == ["database", "secrets", "checkpoints", "artifacts", "leftovers"]
+    assert "1 are whole" in next(each.message for each in checks if each.name == "artifacts")
+    assert filled.path.exists()
 
 
 def test_a_check_is_json(check: Callable[[str], Check]) -> None:
@@ -91,6 +96,85 @@ def test_a_damaged_database_is_a_fault(check: Callable[[str], Check], database: 
     found = check("database")
     assert not found.ok
     assert str(database.path) in found.message
+    assert "loradeck restore FILE --force" in found.message
+
+
+def test_a_database_that_is_lost_is_a_fault(check: Callable[[str], Check], folder: DataFolder) -> None:
+    folder.job(1).mkdir()
+    found = check("database")
+    assert not found.ok
+    assert "is missing, but" in found.message
+
+
+@pytest.mark.parametrize("name", ["api_token", "server.json", "loradeck.db"])
+def test_a_secret_that_others_can_read_is_a_fault(
+    check: Callable[[str], Check], folder: DataFolder, filled: Database, name: str
+) -> None:
+    assert check("secrets").ok
+    (folder.home / name).touch()
+    (folder.home / name).chmod(0o644)
+    found = check("secrets")
+    assert not found.ok
+    assert f"chmod 600 {folder.home / name}" in found.message
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_flipped_byte_of_what_a_job_produced_is_found_unless_sizes_alone_are_looked_at(
+    settings: Settings, folder: DataFolder
+) -> None:
+    weights = folder.job(1) / "adapter" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[2500] ^= 1
+    weights.write_bytes(content)
+
+    def artifacts(hashes: bool) -> Check:
+        return next(each for each in run_checks(settings, hashes=hashes) if each.name == "artifacts")
+
+    assert artifacts(hashes=False).ok
+    found = artifacts(hashes=True)
+    assert not found.ok
+    assert f"{weights.parent}: {weights.name} is damaged" in found.message
+    weights.write_bytes(content[:-1])
+    assert "4999 bytes instead of 5000" in artifacts(hashes=False).message
+
+
+@pytest.mark.parametrize("damaged", ["optimizer.pt", "meta.json"])
+@pytest.mark.usefixtures("filled")
+def test_a_state_that_does_not_verify_is_a_fault(
+    check: Callable[[str], Check], folder: DataFolder, damaged: str
+) -> None:
+    state = folder.job(1) / "state" / "step-20"
+    state.mkdir(parents=True)
+    (state / "optimizer.pt").write_bytes(b"moments")
+    files = [{"path": "optimizer.pt", "bytes": 7, "sha256": hash_file(state / "optimizer.pt")}]
+    (state / "meta.json").write_text(seal({"files": files}))
+    assert check("checkpoints").message.startswith("1 states")
+    content = bytearray((state / damaged).read_bytes())
+    content[3] ^= 1
+    (state / damaged).write_bytes(content)
+    found = check("checkpoints")
+    assert not found.ok
+    assert str(state) in found.message
+    assert "passed over" in found.message
+
+
+@pytest.mark.usefixtures("filled")
+def test_leftovers_are_named_once_nobody_writes_to_them(check: Callable[[str], Check], folder: DataFolder) -> None:
+    assert check("leftovers").message == "none"
+    left = [folder.job(1) / ".adapter.partial", folder.job(1) / "state" / ".step-3.removed", folder.uploads / "tmpx"]
+    for path in left:
+        path.mkdir(parents=True)
+        (path / "file").write_bytes(b"x" * 2**20)
+    assert check("leftovers").message == "none"  # they may be at work
+    for path in (path for parent in left for path in (parent, parent / "file")):
+        os.utime(path, (0, 0))
+    folder.job(9).mkdir()  # which the database does not know
+    found = check("leftovers")
+    assert found.ok
+    assert found.message.startswith("3.0 MiB in")
+    for path in (*left, folder.job(9)):
+        assert str(path) in found.message
+    assert str(folder.job(1)) + "," not in found.message
 
 
 def test_missing_assets_are_a_fault(
