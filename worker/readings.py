@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from app.core.database import Database
+from app.core.errors import DatabaseDamaged
 from app.core.events import log as events
 from app.core.events.types import EventKind
 from app.core.jobs.models import WorkerState
@@ -43,6 +44,8 @@ class ReadingsThread(threading.Thread):
         while not self._stop_event.wait(INTERVAL_SECONDS):
             try:
                 self.store()
+            except DatabaseDamaged:  # said by whoever found it; the loop ends for the same reason
+                return
             except OperationalError as error:  # a locked database costs this reading, not the next
                 logger.warning("a reading was not stored: %s", error, extra={"action": "sample"})
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from app.core.database import Database
+from app.core.errors import DatabaseDamaged
 from app.core.events.pruning import find_ended, prune_job, prune_readings
 from app.core.metrics.rollup import find_due, roll_up
 from app.core.settings import Settings
@@ -93,6 +94,8 @@ class RetentionThread(threading.Thread):
         while not self._stop_event.wait(INTERVAL_SECONDS):
             try:
                 self._catch_up()
+            except DatabaseDamaged:  # said by whoever found it; the loop ends for the same reason
+                return
             except OperationalError as error:  # locked or full; the next round goes on where this one stopped
                 logger.warning("old readings and events wait: %s", error, extra={"action": "retain"})
 

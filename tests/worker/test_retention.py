@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
 
 import pytest
 from sqlalchemy import func, text
@@ -11,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
 from app.core.database import Database
+from app.core.errors import DatabaseDamaged
 from app.core.events.log import append
 from app.core.events.models import Event
 from app.core.events.types import EventKind
@@ -19,7 +22,9 @@ from app.core.jobs.queue import enqueue
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.metrics.models import MemoryReading
 from app.core.settings import Settings
-from worker import retention
+from worker import readings, retention
+from worker.gpu import Sampler
+from worker.readings import ReadingsThread
 from worker.retention import Retention, RetentionThread, Rules
 
 NOW = 1_000_000.0
@@ -108,6 +113,23 @@ def test_the_thread_goes_on_after_a_locked_database(
     assert not thread.is_alive()
     assert "wait" in caplog.text
     assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("kind", ["retention", "readings"])
+def test_threads_end_with_a_damaged_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """An exception that nobody handles would be an error of this test."""
+    for module in (retention, readings):
+        monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.01)
+    database.damage = DatabaseDamaged()
+    if kind == "retention":
+        thread: Thread = RetentionThread(Retention(database, RULES))
+    else:
+        thread = ReadingsThread(database, Sampler(tmp_path))
+    thread.start()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from app.core.backup import archive
+from app.core.backup import archive, snapshot
 from app.core.backup.archive import write_backup
-from app.core.backup.snapshot import copy_database
+from app.core.backup.snapshot import copy_database, open_file
 from app.core.database import Database
 from app.core.errors import BackupFailed, Conflict, DatabaseDamaged, InvalidInput
 from app.core.events import log
@@ -111,7 +111,7 @@ def test_a_backup_under_load_is_one_snapshot_and_ends(
     filled: Database, folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In steps of a page others write between any two: each transaction is in it wholly or not at all."""
-    monkeypatch.setattr("app.core.backup.snapshot._STEP_PAGES", 1)
+    monkeypatch.setattr(snapshot, "_STEP_PAGES", 1)
     with writers(filled) as done:
         before = sum(done)
         made = write_backup(filled, folder, tmp_path / "b.zip")
@@ -120,6 +120,47 @@ def test_a_backup_under_load_is_one_snapshot_and_ends(
     assert before <= rows["event"] - 1 <= after  # one event is of the job that was queued
     assert rows["metric"] - 50 == rows["event"] - 1
     assert after > before, "nobody wrote meanwhile, so nothing was tested"
+
+
+class _WrittenBeside:
+    """A connection whose backup is interrupted by another's write after each step."""
+
+    def __init__(self, connection: Any, write: Callable[[], None]) -> None:
+        self._connection = connection
+        self._write = write
+
+    def execute(self, statement: str) -> Any:
+        return self._connection.execute(statement)
+
+    def backup(self, target: Any, *, pages: int) -> None:
+        def step(_status: int, _remaining: int, total: int) -> None:
+            self.steps = getattr(self, "steps", 0) + 1
+            assert self.steps <= total, "the copy began anew"
+            self._write()
+
+        self._connection.backup(target, pages=pages, progress=step)
+
+
+def test_a_copy_comes_to_its_end_however_much_is_written(
+    filled: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite begins a copy anew when others write between two steps, unless it is taken of one snapshot."""
+
+    def write() -> None:
+        with filled.write() as session:
+            log.append(session, EventKind.LOG, {})
+
+    @contextmanager
+    def open_watched(path: Path) -> Iterator[_WrittenBeside]:
+        with open_file(path) as connection:
+            yield _WrittenBeside(connection, write)
+
+    monkeypatch.setattr(snapshot, "_STEP_PAGES", 1)
+    monkeypatch.setattr(snapshot, "open_file", open_watched)
+    copy_database(filled.path, tmp_path / "copy.db")
+    with sqlite.connect(tmp_path / "copy.db") as connection:
+        assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
+    connection.close()
 
 
 def test_a_copy_waits_for_no_writer_and_holds_none_up(filled: Database, tmp_path: Path) -> None:
