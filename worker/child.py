@@ -29,6 +29,7 @@ _UNEXPECTED = (
     "This was not foreseen. The end of the job's log says where it happened: if it names a file, library or setting "
     "of yours, mend that and submit the job again; else report it together with the log."
 )
+_MOST_THREADS = 8  # that tokenize
 SPARE_FLAG = "--spare"  # import everything ahead of the assignment; what follows is a model to load ahead
 
 # kind of job -> module:function, called with the JobContext; it returns the job's summary.
@@ -120,6 +121,12 @@ def _prepare_process() -> None:
     faulthandler.enable()
 
 
+def _use_threads_to_tokenize() -> None:
+    """In a process that does little else, and forks no other."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    os.environ.setdefault("RAYON_NUM_THREADS", str(min(os.cpu_count() or 1, _MOST_THREADS)))
+
+
 def _send_output_to(log: Path) -> None:
     """Point stdout and stderr at the job's log, so that no pipe can block training."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -148,6 +155,7 @@ def main() -> int:
     assignment = Assignment.from_line(line)
     if assignment.light:
         hide_torch()
+        _use_threads_to_tokenize()
     _send_output_to(Path(assignment.log))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
     return run_assignment(assignment)

@@ -60,7 +60,7 @@ async def create_dataset(
     limit = settings.max_upload_bytes
     try:
         queued = await run_in_threadpool(receive, database, folder, file, limit, column, name.strip() or None)
-        job = await wait_for_import(database, queued.key, FORM_WAIT_SECONDS)
+        job = await wait_for_import(database, queued.key, FORM_WAIT_SECONDS, is_watched=True)
         dataset = await run_in_threadpool(take, database, folder, job)
     except (InvalidInput, Conflict, TooLarge) as error:
         return await run_in_threadpool(_form_again, request, database, limit, name, column, error)

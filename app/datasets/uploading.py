@@ -47,13 +47,17 @@ def receive(
             return queue_upload(session, folder, upload, columns, name)
 
 
-async def wait_for_import(database: Database, job_id: int, seconds: float) -> Job:
-    """The job once it has ended; as it stands after so many seconds, or soon where it waits and no worker is alive."""
+async def wait_for_import(database: Database, job_id: int, seconds: float, *, is_watched: bool = False) -> Job:
+    """The job once it has ended; as it stands after so many seconds, or soon where it waits and no worker is alive.
+
+    Where a page shows how it goes on (`is_watched`), also as it stands once it is known to take longer than that.
+    """
     begin, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
     while True:
         job, alive = await run_in_threadpool(_look, database, job_id)
         waited = time.monotonic() - begin
-        if job.status in ENDED or waited >= seconds or (not alive and waited >= NO_WORKER_SECONDS):
+        takes_longer = is_watched and (job.eta_seconds or 0.0) > seconds - waited
+        if takes_longer or job.status in ENDED or waited >= seconds or (not alive and waited >= NO_WORKER_SECONDS):
             return job
         await asyncio.sleep(min(pause, seconds - waited))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -142,7 +142,7 @@ def test_a_cancelled_upload_is_forgotten_and_said(
 ) -> None:
     """Somebody cancels the job on its page while the upload's sender still waits."""
 
-    async def cancel(database: Database, job_id: int, _seconds: float) -> Job:
+    async def cancel(database: Database, job_id: int, _seconds: float, **_options: bool) -> Job:
         with database.write() as session:
             return queue.request_cancel(session, queue.get_job(session, job_id))
 
@@ -215,3 +215,12 @@ def test_waiting_holds_no_thread_and_ends_with_the_job(database: Database) -> No
         return time.monotonic() - begin
 
     assert asyncio.run(end_soon()) < 10
+
+
+def test_a_page_is_not_held_up_for_a_file_that_takes_longer_than_it_would_wait(database: Database) -> None:
+    _alive(database)
+    with database.write() as session:
+        job = queue.enqueue(session, Job(name="i", kind=JobKind.IMPORT, created_at=0, eta_seconds=90.0))
+    began = time.monotonic()
+    waited = asyncio.run(uploading.wait_for_import(database, job.key, 30, is_watched=True))
+    assert (waited.status, time.monotonic() - began < 15) == (JobStatus.QUEUED, True)

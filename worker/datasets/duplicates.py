@@ -1,4 +1,7 @@
-"""Rows that say the same as an earlier one: found by hashes, 16 bytes a row."""
+"""Rows that say the same as an earlier one: found by hashes, 16 bytes a row.
+
+NumPy is imported once all rows have been read: whoever waits for the first problems does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import hashlib
 import json
 from array import array
 from collections.abc import Collection
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from app.core.datasets.formats import Normalised
 from app.core.datasets.report import Duplicate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NAMED = 10
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -36,6 +41,8 @@ class Duplicates:
 
     def find(self) -> tuple[int, list[Duplicate]]:
         """How many rows repeat an earlier one, and the first of them, each with the first row that says the same."""
+        import numpy as np
+
         groups, firsts = self._groups()
         repeats = np.flatnonzero(firsts[groups] != np.arange(len(groups)))
         named: list[Duplicate] = [
@@ -46,6 +53,8 @@ class Duplicates:
 
     def count_twins(self, held_out: Collection[int]) -> int:
         """How many of the rows with these indices, from 0, say the same as a row that is not among them."""
+        import numpy as np
+
         groups, firsts = self._groups()
         held = groups[np.fromiter(held_out, np.int64, len(held_out))]
         of_all, of_held = (np.bincount(each, minlength=len(firsts)) for each in (groups, held))
@@ -53,6 +62,8 @@ class Duplicates:
 
     def _groups(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Each row's group of equal rows, and each group's first row, as indices."""
+        import numpy as np
+
         hashes = np.frombuffer(self._hashes, dtype=np.uint64) if self._hashes else np.empty(0, np.uint64)
         _, firsts, groups = np.unique(hashes, return_index=True, return_inverse=True)
         return groups.astype(np.int64), firsts.astype(np.int64)
