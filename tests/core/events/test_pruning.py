@@ -63,6 +63,7 @@ def test_the_log_lines_that_a_page_shows_stay() -> None:
 def test_a_job_that_runs_or_ended_lately_keeps_all(
     session: Session, status: JobStatus, finished_at: float | None
 ) -> None:
+    job(session, JobStatus.COMPLETED, 10.0)
     job_id = job(session, status, finished_at)
     assert prune_job(session, job_id, before=100.0) == 0
     assert kinds(session, job_id) == ["status", *(kind.value for kind in TOLD)]
