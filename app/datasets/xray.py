@@ -102,10 +102,20 @@ def _path(request: Request, dataset_id: int) -> str:
 def _look(session: Session, folder: DataFolder, dataset_id: int, asked: Asked) -> dict[str, Any]:
     """The page's context: what is asked, what is wrong with it, and how far its answer is."""
     dataset = get_dataset(session, str(dataset_id))
-    models = [model for model in list_models(session) if model.status == ModelStatus.READY]
+    known = list_models(session)
+    models = [model for model in known if model.status == ModelStatus.READY]
+    importing = [model.name for model in known if model.status == ModelStatus.IMPORTING]
     model = find_model(session, asked.model) if asked.model else next(iter(models), None)
     context: dict[str, Any] = {"dataset": dataset, "models": models, "model": model, "asked": asked}
-    context |= {"question": None, "state": "idle", "job": None, "opened": None, "faults": [], "status": 200}
+    context |= {
+        "importing": importing,
+        "question": None,
+        "state": "idle",
+        "job": None,
+        "opened": None,
+        "faults": [],
+        "status": 200,
+    }
     if model is None:
         faults = [Fault("model", f"there is no base model {asked.model!r}")] if asked.model else []
         return {**context, "faults": faults, "status": 404 if faults else 200}

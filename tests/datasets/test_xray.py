@@ -14,6 +14,8 @@ from app.core.datasets.xray import XRAY_FILE
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
+from app.core.models.models import ModelStatus
+from app.core.models.registry import list_models
 from app.core.paths import DataFolder
 from app.datasets.xray_view import PART_TOKENS, pack_words, row_context, visible
 
@@ -225,3 +227,20 @@ def test_the_dataset_and_the_form_link_to_the_xray(client: TestClient, url: str)
     gone = client.get("/jobs/new/xray", params={"dataset": "gone", "base_model": "tiny"}).text
     assert "hidden" in gone
     assert "href" not in gone
+
+
+def test_the_page_looks_again_by_itself_while_the_only_model_is_imported(
+    client: TestClient, database: Database, url: str
+) -> None:
+    with database.write() as session:
+        for model in list_models(session):
+            model.status = ModelStatus.IMPORTING
+    page = client.get(url).text
+    assert "still being imported" in page
+    assert '<meta http-equiv="refresh" content="3">' in page
+    with database.write() as session:
+        for model in list_models(session):
+            model.status = ModelStatus.FAILED
+    page = client.get(url).text
+    assert "there is none yet" in page
+    assert "http-equiv" not in page

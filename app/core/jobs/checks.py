@@ -10,17 +10,18 @@ from typing import Any, cast
 from sqlmodel import Session, col, select
 
 from app.core.datasets.columns import Columns
-from app.core.datasets.models import Dataset, DatasetStatus
+from app.core.datasets.models import Dataset
 from app.core.datasets.report import Report
 from app.core.datasets.store import Upload
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.previews import failure_of, made_of
 from app.core.jobs.queue import enqueue, get_job
+from app.core.jobs.ready import require_ready
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.jobs.submit import check_references
-from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
 _UPLOADED = "uploaded"  # folder below the job's own, of a file that is no dataset
@@ -135,8 +136,7 @@ def check_faults(job: Job) -> Sequence[Fault]:
 
 def _spec_of(dataset: Dataset, model: BaseModel | None, max_length: int | None) -> dict[str, Any]:
     """An equal one means an equal report."""
-    if dataset.status != DatasetStatus.READY:
-        raise Conflict(f"{dataset.name} is not ready ({dataset.status}).", advice="Wait for its import, or repeat it.")
+    require_ready(dataset)
     return {"max_length": _max_length(model, max_length), "made_of": made_of(dataset, model)}
 
 
@@ -146,8 +146,7 @@ def _max_length(model: BaseModel | None, wanted: int | None) -> int | None:
         if wanted is not None:
             raise InvalidInput("needs a model: lengths are counted in its tokens", field="max_length")
         return None
-    if model.status != ModelStatus.READY:
-        raise Conflict(f"{model.name} is not ready ({model.status}).", advice="Wait for its import, or repeat it.")
+    require_ready(model)
     usual = TrainingSpec.model_fields["max_length"].default
     values = {"base_model": model.name, "dataset": "?", "max_length": wanted or min(usual, model.max_length or usual)}
     spec = parse_spec(values)

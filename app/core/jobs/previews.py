@@ -14,15 +14,16 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app import __version__
-from app.core.datasets.models import Dataset, DatasetStatus
+from app.core.datasets.models import Dataset
 from app.core.datasets.xray import WINDOW_ROWS, XRAY_FILE, Xray
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.queue import enqueue
+from app.core.jobs.ready import require_ready
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.jobs.submit import KIND_OF_TASK, check_references
-from app.core.models.models import BaseModel, ModelStatus
+from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
 # What of a spec decides how rows become sequences, and which of them are held out.
@@ -61,7 +62,8 @@ def make_question(
 
     Raises: Conflict while something is not ready, NotFound beyond the last row, InvalidInput with every fault.
     """
-    _require_ready(dataset, model)
+    require_ready(dataset)
+    require_ready(model)
     spec = _spec(dataset, model, given)
     faults = check_references(spec, model, dataset)
     if faults:
@@ -70,12 +72,6 @@ def make_question(
         raise NotFound(f"{dataset.name} has no row {row:,}.", advice=f"Its last row is {dataset.rows:,}.")
     training = spec.model_dump(mode="json", include={"base_model", "dataset", *DECIDING})
     return Question(dataset, model, training, row, find)
-
-
-def _require_ready(dataset: Dataset, model: BaseModel) -> None:
-    for thing, ready in ((dataset, dataset.status == DatasetStatus.READY), (model, model.status == ModelStatus.READY)):
-        if not ready:
-            raise Conflict(f"{thing.name} is not ready ({thing.status}).", advice="Wait for its import, or repeat it.")
 
 
 def _spec(dataset: Dataset, model: BaseModel, given: Mapping[str, Any]) -> TrainingSpec:

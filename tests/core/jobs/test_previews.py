@@ -200,6 +200,14 @@ def test_what_is_not_imported_cannot_be_shown(registered: tuple[BaseModel, Datas
         make_question(dataset, model, {})
 
 
+def test_a_file_of_no_use_says_why_and_how_to_check_it(registered: tuple[BaseModel, Dataset]) -> None:
+    model, dataset = registered
+    dataset.status, dataset.error, dataset.source = DatasetStatus.FAILED, "row 3: output: is empty", {"kind": "file"}
+    with pytest.raises(Conflict, match="row 3: output: is empty") as caught:
+        make_question(dataset, model, {})
+    assert "loradeck datasets check FILE" in (caught.value.advice or "")
+
+
 def test_ordinary_flags_make_no_row_suspicious() -> None:
     assert not suspicious(["bos", "end_of_turn_trained", "held_out", "several_sequences"])
     assert suspicious(["bos", "cut"])
