@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from app.core.database import Database
+from app.core.errors import DatabaseDamaged
 from app.core.events import log
 from app.web.backlog import Backlog, Place
 from app.web.recent import Frame, Recent
@@ -126,6 +127,9 @@ class EventTailer:
             except OperationalError as error:  # locked: the next round reads what this one could not
                 logger.warning("the event log did not answer: %s", error)
                 more = False
+            except DatabaseDamaged:  # for good; streams end, and what is asked next is told why
+                self.request_stop()
+                return
             except Exception:
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 logger.exception("new events could not be read; trying again in %.1f s", pause)

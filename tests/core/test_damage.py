@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,22 @@ def test_every_page_and_call_says_so_and_nothing_is_written(
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_damaged")
             assert "retry-after" not in answer.headers
     assert app.state.database.path.read_bytes() == before
+
+
+def test_damage_that_is_met_while_the_dashboard_runs_ends_its_streams(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings)
+    headers = {"Authorization": f"Bearer {app.state.token}"}
+    with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:
+        assert client.get("/api/v1/health").status_code == 200
+        app.state.database.damage = DatabaseDamaged("found by the way")
+        assert "found by the way" in client.get("/").text
+        deadline = time.monotonic() + 30
+        while not app.state.tailer._stopping.is_set():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("state", ["missing", "empty"])
