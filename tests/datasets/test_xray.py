@@ -174,11 +174,12 @@ def test_what_cannot_be_shown_is_said_by_its_field(client: TestClient, url: str)
 def test_settings_stay_from_page_to_page(client: TestClient, url: str, settle: Settle) -> None:
     params = {"model": "tiny", "max_length": 64, "packing": "true", "seed": 3, "eval_fraction": "", "learning_rate": 1}
     ask(client, url, **params)
-    packing = {"whole": False, "packs": 1, "sequences": 2}
+    packing = {"whole": False, "tokenized": 1, "packs": 1, "sequences": 2}
     settle(xray(*map(row, range(1, 4)), packing=packing, default_template=True, exact=False))
     page = client.get(url, params=params).text
     assert f"{url}?model=tiny&amp;row=4&amp;max_length=64&amp;packing=True&amp;seed=3" in page
-    for words in ("ChatML is used", "packed as if they were all", "does not decode token by token"):
+    packed = "only 1 could be tokenized in the time there is for a preview"
+    for words in ("ChatML is used", packed, "does not decode token by token"):
         assert words in page
 
 

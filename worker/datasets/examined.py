@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from app.core.datasets.xray import Flag
 from app.core.jobs.spec import TrainingSpec
 from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch, special_ids
-from worker.training.encoding import Dropped, Encoding, encode
+from worker.training.encoding import Dropped, Encoded, Encoding, encode_all
 
 _WHY_DROPPED = {
     Dropped.TOO_LONG: "it is longer than max_length = {0.max_length}, and overlong_rows is drop",
@@ -41,13 +41,15 @@ class Examiner:
         self._special = special_ids(tokenizer)
         self._puts_bos_first = tokenizer.bos_token_id in tokenizer("a")["input_ids"][:1]  # where it renders no template
 
-    def examine(self, number: int, row: Any) -> Examined:
-        """Encode, as training does, what was read of the row of that number."""
+    def examine(self, first: int, rows: Sequence[Any]) -> Iterator[Examined]:
+        """Encode, as training does, what was read of neighbouring rows, of which the first has that number."""
+        for number, encoded in enumerate(encode_all(self._tokenizer, rows, self._spec), start=first):
+            yield self._describe(number, encoded)
+
+    def _describe(self, number: int, encoding: Encoded) -> Examined:
         apart = [Flag.HELD_OUT] if number - 1 in self._held_out else []
-        try:
-            encoding = encode(self._tokenizer, row, self._spec)
-        except TemplateMismatch as error:
-            return Examined(number, None, [Flag.REFUSED, *apart], str(error))
+        if isinstance(encoding, TemplateMismatch):
+            return Examined(number, None, [Flag.REFUSED, *apart], str(encoding))
         reason = _WHY_DROPPED[encoding.dropped].format(self._spec) if encoding.dropped else None
         return Examined(number, encoding, [*self._flags(encoding), *apart], reason)
 

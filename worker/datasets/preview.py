@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from worker.datasets.template_guard import guard_template
 from worker.datasets.token_texts import TokenTexts
 from worker.datasets.xray import Packs, lengths_to_pack, plan_packs, show
 from worker.training.data import ensure_chat_template
-from worker.training.encoding import TAKE
+from worker.training.encoding import TAKE, in_batches
 from worker.training.reading import read_as, split_rows
 from worker.training.tokenizer import load_tokenizer
 
 WINDOW_TOKENS = 131_072  # a window ends early with the row that brings it to so many
 SEARCHED_ROWS = 20_000
 SEARCH_SECONDS = 20.0
-PACKED_ROWS = 2_000  # of a larger dataset only the rows shown are packed
+PACK_SECONDS = 15.0  # to tokenize all rows; of a dataset that takes longer only the rows shown are packed
 _REPORT_SECONDS = 0.5
 
 
@@ -62,13 +62,15 @@ class Reader:
     def examine(self, first: int, goal: int) -> Iterator[Examined]:
         """Rows from `first` on; the way to `goal` rows is reported. Raises: JobCancelled, DatasetFormatError."""
         rows = read_as(self._path, TAKE[self._asked.spec.task], range(first - 1, self._asked.total))
-        for number, row in zip(count(first), rows, strict=False):
+        number = first
+        for batch in in_batches(rows):
             if self._context.stop_request is not None:
                 raise JobCancelled()
             if time.monotonic() - self._reported_at > _REPORT_SECONDS:
                 self._reported_at = time.monotonic()
                 self._context.spool.progress(number - first, goal)
-            yield self._examiner.examine(number, row)
+            yield from self._examiner.examine(number, batch)
+            number += len(batch)
 
 
 def run_preview(context: JobContext) -> dict[str, Any]:
@@ -135,11 +137,22 @@ def _xray(reader: Reader, tokenizer: Any, asked: Asked, window: list[Examined], 
 
 
 def _pack(reader: Reader, asked: Asked, window: list[Examined]) -> tuple[Packs, Packing]:
-    """The packs as training makes them of all rows; of a large dataset, as if the window's rows were all."""
-    whole = asked.total <= PACKED_ROWS
-    lengths = [
-        length for row in (reader.examine(1, asked.total) if whole else window) for length in lengths_to_pack(row)
-    ]
+    """The packs as training makes them of all rows; where those take too long, as if the window's rows were all."""
+    lengths, tokenized = _measure(reader.examine(1, asked.total))
+    whole = tokenized == asked.total
+    if not whole:
+        lengths = list(chain.from_iterable(map(lengths_to_pack, window)))
     packs = plan_packs(lengths, asked.spec.max_length)
     numbers = {pack["number"] for of_row in packs.values() for pack in of_row}
-    return packs, {"whole": whole, "packs": len(numbers), "sequences": len(lengths)}
+    return packs, {"whole": whole, "tokenized": tokenized, "packs": len(numbers), "sequences": len(lengths)}
+
+
+def _measure(rows: Iterable[Examined]) -> tuple[list[tuple[int, int]], int]:
+    """The lengths of all rows, or of as many as can be tokenized in the time, and how many rows that were."""
+    give_up_at, lengths, tokenized = time.monotonic() + PACK_SECONDS, [], 0
+    for examined in rows:
+        lengths += lengths_to_pack(examined)
+        tokenized = examined.number
+        if time.monotonic() > give_up_at:
+            break
+    return lengths, tokenized

@@ -113,9 +113,13 @@ class XrayRow(TypedDict):
 
 
 class Packing(TypedDict):
-    """How far the plan of the packs goes: over all rows that are trained on, or as if these rows were all."""
+    """How far the plan of the packs goes: over all rows that are trained on, or as if these rows were all.
+
+    The latter where only `tokenized` of the rows could be tokenized in the time there is.
+    """
 
     whole: bool
+    tokenized: int
     packs: int
     sequences: int
 

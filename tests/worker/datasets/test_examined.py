@@ -19,7 +19,7 @@ def test_ordinary_rows_are_not_suspicious(name: str) -> None:
     examiner = Examiner(tokenizer, parse_spec({"base_model": "m", "dataset": "d"}), held_out=[1])
     texts = TokenTexts(tokenizer)
     for number, messages in enumerate((ONE, TWO), start=1):
-        examined = examiner.examine(number, messages)
+        (examined,) = examiner.examine(number, [messages])
         assert not suspicious(examined.flags)
         assert (Flag.BOS in examined.flags) is (family.bos is not None)
         assert Flag.END_OF_TURN_TRAINED in examined.flags

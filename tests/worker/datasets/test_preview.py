@@ -22,6 +22,7 @@ from worker.context import StopRequest
 from worker.datasets import preview, template_guard
 from worker.datasets.preview import run_preview
 from worker.datasets.template_guard import TemplateFault
+from worker.training import encoding
 from worker.training.data import IGNORED_LABEL, EncodedRow, ensure_chat_template
 from worker.training.packing import Packs
 from worker.training.pairs import Pairs
@@ -240,14 +241,19 @@ def test_packs_are_those_of_training_and_leave_out_what_is_held_out(look: Look, 
             assert (each["pack"] is None) is (Flag.HELD_OUT in row["flags"])
     assert sorted(map(sorted, shown.values())) == expected
     assert max(map(len, shown.values())) > 1
-    assert xray["packing"] == {"whole": True, "packs": len(packs), "sequences": len(trained.train)}
+    assert xray["packing"] == {
+        "whole": True,
+        "tokenized": len(rows),
+        "packs": len(packs),
+        "sequences": len(trained.train),
+    }
 
 
-def test_of_a_large_dataset_only_the_rows_shown_are_packed(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preview, "PACKED_ROWS", 3)
+def test_where_time_runs_out_only_the_rows_shown_are_packed(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "PACK_SECONDS", -1)
     monkeypatch.setattr(preview, "WINDOW_TOKENS", 100)
     xray = look(ROWS[:4], packing=True)
-    assert xray["packing"] == {"whole": False, "packs": 1, "sequences": 3}
+    assert xray["packing"] == {"whole": False, "tokenized": 1, "packs": 1, "sequences": 3}
     assert xray["last"] == len(xray["rows"]) == 3
 
 
@@ -269,6 +275,7 @@ def test_the_next_suspicious_row_is_found_and_the_search_has_an_end(
 
 def test_a_search_tells_how_far_it_is_and_listens(look: Look, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(preview, "_REPORT_SECONDS", -1)
+    monkeypatch.setattr(encoding, "_BATCH_ROWS", 1)
     look(ROWS[:4], find=True)
     context = make_context(tmp_path / "preview", "preview", {})
     steps = [(record.step, record.data["max_steps"]) for record in read_records(context) if record.kind == "progress"]
