@@ -148,7 +148,8 @@ class Supervisor:
     def _stop(self, request: StopRequest) -> None:
         if self.job.status == JobStatus.RUNNING:
             with self._database.write() as session:
-                self.job = queue.advance(session, self.job, JobStatus.STOPPING)
+                stopping = queue.advance(session, self.job, JobStatus.STOPPING)
+            self.job = stopping  # once it is committed: a row that was rolled back cannot be read any more
         if request is StopRequest.CANCEL:
             self._kill_at = time.monotonic() + STOP_GRACE_SECONDS
         self._process.send(SIGNALS[request])
@@ -179,7 +180,8 @@ class Supervisor:
             attempt.ended_at, attempt.exit_code = time.time(), self._process.exit_code
             session.add(attempt)
             end = End(self._damage or self._silence, self._killed_for_memory(), planned)
-            self.job = settle(session, self._folder, job, attempt, end)
+            settled = settle(session, self._folder, job, attempt, end)
+        self.job = settled  # once it is committed, as in `_stop`
         logger.info("job %s is %s", self.job.id, self.job.status, extra={"action": "finish_job"})
 
     def _killed_for_memory(self) -> bool | None:
