@@ -32,6 +32,7 @@ class Evidence:
     merges: dict[int, int]
     unsure: set[str] = field(default_factory=set)
     streamed: Sequence[int] = ()  # ids of events in the order in which they came
+    resumed: Sequence[float] = ()  # seconds that it took what was hit to go on
     late: Sequence[str] = ()
     left_over: Sequence[str] = ()
 

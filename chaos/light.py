@@ -1,7 +1,7 @@
 """Jobs that compute next to nothing, so that a worker's kills can be tried by the dozen in a minute.
 
-`python -m chaos.light worker` is the real worker; its children are `… child`: the real child process (assignment,
-spool, signals, folders published and pruned by the same functions), whose training is a chain of hashes, not torch.
+`python -m chaos.light` is the child process as it is (assignment, spool, signals, folders published and pruned by the
+same functions), but for what it computes: a training is a chain of hashes. `chaos.light_worker` starts it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ import hashlib
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import worker.__main__
 import worker.child
 from app.core.errors import JobCancelled
 from worker.artifacts.folders import STATE, folder_bytes, folder_fault, publish_artifact
 from worker.artifacts.steps import CHECKPOINTS, drop_old_steps, drop_steps_after, step_folders
-from worker.children import Children
 from worker.context import JobContext, StopRequest
-from worker.probe import Probe
-
-CHILD_COMMAND = (sys.executable, "-m", "chaos.light", "child")
 
 _PAUSE_SECONDS = 0.01  # a training step, and each part of a save
 _PARTS = 4
@@ -118,12 +111,5 @@ def run_child() -> int:
     return worker.child.main()
 
 
-def run_worker() -> int:
-    """The worker as it is, but for what its children run; nothing asks what torch can do."""
-    children, probe = partial(Children, command=CHILD_COMMAND), partial(Probe, command=("true",))
-    with mock.patch("worker.__main__.Children", children), mock.patch("worker.__main__.Probe", probe):
-        return worker.__main__.main()
-
-
 if __name__ == "__main__":
-    sys.exit(run_child() if sys.argv[1:2] == ["child"] else run_worker())
+    sys.exit(run_child())

@@ -30,7 +30,7 @@ def jobs_complete(evidence: Evidence) -> Finding:
 
 
 def jobs_go_on_in_time(evidence: Evidence) -> Finding:
-    yield None
+    yield from (None for _resumed in evidence.resumed)
     yield from evidence.late
 
 

@@ -60,6 +60,7 @@ def gather(driver: Driver, left_over: list[str]) -> Evidence:
         merges=work.merges,
         unsure=driver.client.unsure,
         streamed=driver.follower.ids,
+        resumed=driver.recovery.seconds,
         late=driver.recovery.late,
         left_over=left_over,
     )

@@ -59,7 +59,7 @@ class Stack:
             more = ["--no-worker"] if self.light else []
             self._web = self._spawn("web", "-m", "app.cli", "serve", "--port", "0", *more)
         if self.light and (self._worker is None or self._worker.poll() is not None):
-            self._worker = self._spawn("worker", "-m", "chaos.light", "worker")
+            self._worker = self._spawn("worker", "-m", "chaos.light_worker")
 
     def kill(self, target: Target, job: Job | None = None) -> int | None:
         """SIGKILL; returns the pid, or None where there was nothing to kill. `job`: whose child is meant."""
@@ -165,7 +165,11 @@ class Stack:
         lines = lock.read_text(encoding="utf-8").splitlines() if lock.exists() else []
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(int(lines[0])) if lines else None
-            if process is not None and "worker" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process is not None
+                and any("worker" in part for part in process.cmdline())
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 return process
         return None
 

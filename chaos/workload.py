@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "packed": {"packing": True, "per_device_train_batch_size": 1},
     "dpo": {"task": "dpo", "dataset": _PAIRS},
 }
-LIGHT_VARIANTS: dict[str, dict[str, Any]] = {"short": {"max_steps": 60}, "long": {"max_steps": 90, "save_steps": 5}}
+LIGHT_VARIANTS: dict[str, dict[str, Any]] = {"short": {"max_steps": 30}, "long": {"max_steps": 50, "save_steps": 5}}
 
 _MAKE_MODEL = (
     "import sys, pathlib; from scripts.gpu_check_job import make_tiny_model as m; m(pathlib.Path(sys.argv[1]))"
