@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,9 +25,13 @@ def run_on_own_disk(arguments: Sequence[str]) -> int:
     disk, kept = place / "disk", place / "kept"
     disk.mkdir()
     command = [sys.executable, "-m", "chaos", *arguments, "--home", str(disk / "home"), "--keep", str(kept)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    process = subprocess.Popen([*_in_mount(disk), *command])
     try:
-        return subprocess.run([*_in_mount(disk), *command], check=False).returncode
+        return process.wait()
     finally:
+        process.terminate()  # where this one is told to end before it
+        process.wait()
         if kept.exists():
             shutil.rmtree(disk, ignore_errors=True)
         else:

@@ -77,6 +77,7 @@ class Driver:
         name = f"{step.target}:{step.window}"
         if not killed:
             self.tally.misfires[name] += 1
+            self._log(f"{name} found nothing to kill")
             if self.tally.misfires[name] <= MISFIRES:
                 left.append(step)
             return

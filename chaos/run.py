@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ def run_chaos(home: Path, seed: int, kills: int, *, light: bool) -> Result:
     prepare(stack.database, stack.folder, light=light)
     driver = Driver(stack, seed, lambda line: print(line, file=sys.stderr, flush=True))
     stopped = None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         driver.run(make_plan(seed, kills))
     except (NotStarted, NoAnswer, RuntimeError) as error:

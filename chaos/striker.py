@@ -20,6 +20,7 @@ from chaos.workload import Workload
 
 BUSY_SECONDS = 20.0  # until a job is in hand that may be hit
 TICK_SECONDS = 0.02
+_FILL_SECONDS = 1.0
 _TIMED = frozenset({Window.ANY, Window.START})
 
 
@@ -35,8 +36,9 @@ class Striker:
 
     def __init__(self, stack: Stack, work: Workload, recovery: Recovery, seed: int) -> None:
         self.stack, self._work, self._recovery = stack, work, recovery
-        self._lookout = Lookout(stack, recovery.look)
+        self._lookout = Lookout(stack, self._look_on)
         self._chance = random.Random(seed)
+        self._fill_at = 0.0
         self.web_seconds: list[float] = []  # from a kill of the web process until it answers again
 
     def strike(self, strike: Strike) -> Outcome:
@@ -113,7 +115,8 @@ class Striker:
                 job = session.exec(select(Job).where(kinds, col(Job.status).in_(ACTIVE))).first()
             if job is not None and self.can_lose(job) and self.stack.find_child(job) is not None:
                 return job
-            self.wait(TICK_SECONDS)
+            self._look_on()
+            time.sleep(TICK_SECONDS)
         return None
 
     def _is_fair(self, job_id: int, kind: JobKind) -> bool:
@@ -139,3 +142,10 @@ class Striker:
         while time.monotonic() < until:
             self._recovery.look()
             time.sleep(TICK_SECONDS)
+
+    def _look_on(self) -> None:
+        """While a window is waited for: it opens only where jobs run."""
+        self._recovery.look()
+        if time.monotonic() > self._fill_at:
+            self._work.fill()
+            self._fill_at = time.monotonic() + _FILL_SECONDS
