@@ -15,9 +15,11 @@ from typing import Any
 
 import worker.child
 from app.core.errors import JobCancelled
+from worker.artifacts.disk import telling_full_disk
 from worker.artifacts.folders import STATE, folder_bytes, folder_fault, publish_artifact
 from worker.artifacts.steps import CHECKPOINTS, drop_old_steps, drop_steps_after, step_folders
 from worker.context import JobContext, StopRequest
+from worker.patience import save_when_it_fits
 
 _PAUSE_SECONDS = 0.01  # a training step, and each part of a save
 _PARTS = 4
@@ -84,7 +86,11 @@ class _Run:
         drop_old_steps(self._states, _KEPT_STATES, None)
 
     def _save(self, target: Path, step: int) -> None:
-        with publish_artifact(target, {"kind": "light", "step": step}, 0) as folder:
+        save_when_it_fits(self._context, lambda: self._publish(target, step))
+
+    def _publish(self, target: Path, step: int) -> None:
+        meta = {"kind": "light", "step": step}
+        with publish_artifact(target, meta, 0) as folder, telling_full_disk(target, 0):
             _write_parts(folder, self._chain)
 
 

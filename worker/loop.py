@@ -19,6 +19,7 @@ from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import Lane
 from app.core.paths import DataFolder
 from app.core.settings import Settings
+from worker.artifacts.disk import can_start
 from worker.attempts import hold
 from worker.children import Children
 from worker.context import INTERRUPT_SECONDS
@@ -143,6 +144,8 @@ class Worker:
         with self._database.read() as session:
             if find_next(session, lane) is None:
                 return False
+        if not can_start(self._folder.home):  # it waits in the queue: a process that cannot write is lost
+            return False
         with self._database.write() as session:
             claimed = queue.claim_next(session, lane)
         if claimed is None:
