@@ -9,7 +9,6 @@ import typer
 
 from app.cli.client import Client
 from app.cli.output import EXIT_FAILED, AsJson, print_json, print_table
-from app.core.doctor import run_checks
 from app.core.settings import Settings
 
 app = typer.Typer()
@@ -62,6 +61,8 @@ def doctor(
     json: AsJson = False,
 ) -> None:
     """Check what this installation needs; exit code 1 where something is wrong."""
+    from app.core.doctor import run_checks  # imported here: other commands need no database
+
     checks = run_checks(Settings.load(), hashes=not quick)
     if json:
         print_json({"ok": all(check.ok for check in checks), "checks": [check.to_json() for check in checks]})
