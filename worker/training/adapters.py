@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.core.jobs.spec import TrainingSpec
 from worker.training.lora_faults import lora_faults, starts_from_weights
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 
 
 def base_stays(spec: TrainingSpec) -> bool:
@@ -33,11 +35,21 @@ def write_adapter(model: Any, folder: Path, initial: Mapping[str, torch.Tensor])
     # An embedding is saved where modules_to_save names it; "auto" would look the base model up on the hub.
     if not initial:
         model.save_pretrained(folder, save_embedding_layers=False)
+        _sort_modules(folder / CONFIG)
         return
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     wide = {name: _widened(name, tensor, initial.get(name)) for name, tensor in state.items()}
     save_file(wide, folder / WEIGHTS, metadata={"format": "pt"})
     _widened_config(model.peft_config["default"]).save_pretrained(str(folder))
+    _sort_modules(folder / CONFIG)
+
+
+def _sort_modules(path: Path) -> None:
+    """peft writes a set in the order that its process happens to have; the same run is to leave the same bytes."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    modules = config["target_modules"]
+    config["target_modules"] = sorted(modules) if isinstance(modules, list) else modules
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def initial_lora(model: Any, spec: TrainingSpec) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.core.errors import DatasetFormatError, InvalidInput, JobCancelled, JobError
 from tests.worker.tiny import ROWS, make_context, read_records, save_tiny_model, train_payload, write_rows
 from worker.artifacts import folders
-from worker.artifacts.folders import DiskFull
+from worker.artifacts.disk import DiskFull
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.inference.generate import Sampling, generate, load_model
@@ -167,7 +167,9 @@ def test_adapter_names_its_base_by_name_and_no_path_of_this_machine(make_job: Ma
     context = make_job(max_steps=1)
     run_training(context)
     adapter = context.folder / "adapter"
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert config["target_modules"] == sorted(config["target_modules"]), "the same run leaves the same bytes"
     for file in adapter.iterdir():
         assert str(tiny_model.parent).encode() not in file.read_bytes(), file.name
 
