@@ -42,7 +42,7 @@ _SHARES: dict[tuple[Target, Window], tuple[int, float]] = {
     (Target.CHILD, Window.FINAL): (4, 0.01),
     (Target.CHILD, Window.MERGE): (4, 0.01),
     (Target.WORKER, Window.ANY): (8, 2.0),
-    (Target.WORKER, Window.CLAIM): (8, 0.01),
+    (Target.WORKER, Window.CLAIM): (8, 0.003),
     (Target.WORKER, Window.INGEST): (7, 0.12),
     (Target.WORKER, Window.SETTLE): (5, 0.05),
     (Target.WORKER, Window.START): (5, 1.0),

@@ -54,6 +54,7 @@ class Workload:
     twins: dict[str, int] = field(default_factory=dict)  # variant -> the job that was not disturbed
     jobs: dict[int, str] = field(default_factory=dict)
     merges: dict[int, int] = field(default_factory=dict)  # id -> the training
+    waiting: int = WAITING
     _sent: int = 0
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -71,7 +72,7 @@ class Workload:
 
     def fill(self) -> None:
         """See to it that trainings wait."""
-        for _ in range(WAITING - self._count_open()):
+        for _ in range(self.waiting - self._count_open()):
             self.submit()
 
     def submit(self) -> int | None:
@@ -115,9 +116,9 @@ class Workload:
     def _count_open(self) -> int:
         return sum(1 for job in self.open_jobs() if job.kind == JobKind.TRAIN)
 
-    def submit_variant(self, variant: str, name: str) -> int | None:
+    def submit_variant(self, variant: str, name: str, **more: Any) -> int | None:
         """As `submit`, of a kind and by a name of one's choice."""
-        job_id = self.client.submit(_COMMON | self.variants[variant], name)
+        job_id = self.client.submit(_COMMON | self.variants[variant] | more, name)
         if job_id is not None:
             self.jobs[job_id] = variant
         return job_id
