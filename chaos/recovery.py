@@ -15,11 +15,11 @@ _LOOK_EVERY_SECONDS = 0.1
 
 @dataclass(slots=True)
 class Hit:
-    """A job whose processes were hit, and when: by the monotonic clock, and since the epoch."""
+    """A job whose processes were hit at `struck`; what is waited for counts from `at`. Both by the monotonic clock."""
 
     job_id: int
     at: float
-    epoch: float
+    struck: float
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Recovery:
 
     def hit(self, job: Job) -> None:
         """Its process, or the worker that supervises it, has just been killed; the last hit counts."""
-        self._open[job.key] = Hit(job.key, time.monotonic(), time.time())
+        self._open[job.key] = Hit(job.key, time.monotonic(), time.monotonic())
 
     def postpone(self) -> None:
         """A fault that kept everything waiting has just gone: from now on it counts."""
@@ -62,4 +62,4 @@ class Recovery:
         if job.status in ENDED:
             return True
         busy = job.status in (JobStatus.RUNNING, JobStatus.STOPPING) and self.stack.find_child(job) is not None
-        return busy and self.stack.worker_beat_since(hit.epoch)
+        return busy and self.stack.worker_beat_since(hit.struck)

@@ -89,7 +89,7 @@ class Stack:
         return None
 
     def worker_beat_since(self, moment: float) -> bool:
-        """Whether a worker lives that has said so since `moment` (seconds since the epoch)."""
+        """Whether a worker lives that has said so since `moment` (by the monotonic clock, as heartbeats are)."""
         with self.database.read() as session:
             state = session.get(WorkerState, 1)
         return state is not None and state.heartbeat_at > moment and self._find_worker() is not None
