@@ -19,7 +19,7 @@ from typing import Any
 from app.core.errors import AppError, InvalidInput, JobCancelled
 from worker.capabilities import hide_bitsandbytes, hide_torch
 from worker.context import Assignment, JobContext, hold_requests
-from worker.limits import MemoryLimit, limit_memory
+from worker.limits import LIGHT_MEMORY_BYTES, ROWS_MEMORY_BYTES, MemoryLimit, limit_memory
 from worker.shortage import describe_shortage, find_shortage
 from worker.spool import SpoolWriter
 
@@ -57,7 +57,7 @@ def run_assignment(assignment: Assignment) -> int:
     context = JobContext(assignment, spool)
     context.listen()
     if assignment.light:
-        limit_memory()
+        limit_memory(_memory_for(assignment))
     try:
         summary = find_job_function(assignment.kind)(context)
     except JobCancelled as cancelled:
@@ -73,6 +73,12 @@ def run_assignment(assignment: Assignment) -> int:
     spool.finished("completed", summary=summary)
     spool.close()
     return 0
+
+
+def _memory_for(assignment: Assignment) -> int:
+    """How much a light process may take: a check of rows alone loads no tokenizer."""
+    alone = assignment.kind == "check" and not assignment.payload.get("base_model")
+    return ROWS_MEMORY_BYTES if alone else LIGHT_MEMORY_BYTES
 
 
 def describe_error(error: Exception, *, light: bool = False) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from worker.limits import TookTooLong, limited
+from worker.child import _memory_for
+from worker.context import Assignment
+from worker.limits import ROWS_MEMORY_BYTES, TookTooLong, limited
 
 HOLD = 300 << 20
 GREEDY = f"""
@@ -61,3 +63,11 @@ def test_a_step_that_cannot_be_broken_off_ends_with_its_process() -> None:
 def test_memory_beyond_the_limit_is_refused_not_taken() -> None:
     child = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, text=True, timeout=60, check=False)
     assert (child.stdout, child.stderr) == ("refused True\n", "")
+
+
+def test_a_check_of_rows_alone_may_take_less_than_one_that_loads_a_tokenizer() -> None:
+    def memory_of(kind: str, base_model: dict[str, str] | None) -> int:
+        return _memory_for(Assignment(1, kind, 1, "", "", "", {"base_model": base_model}, light=True))
+
+    model = {"name": "tiny", "path": "/tiny"}
+    assert memory_of("check", None) == ROWS_MEMORY_BYTES < memory_of("check", model) == memory_of("preview", model)

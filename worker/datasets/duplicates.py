@@ -1,7 +1,4 @@
-"""Rows that say the same as an earlier one: found by hashes, 16 bytes a row.
-
-NumPy is imported once all rows have been read: whoever waits for the first problems does not wait for it.
-"""
+"""Rows that say the same as an earlier one: found by hashes, 16 bytes a row."""
 
 from __future__ import annotations
 
@@ -9,14 +6,12 @@ import hashlib
 import json
 from array import array
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.core.datasets.formats import Normalised
 from app.core.datasets.report import Duplicate
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 NAMED = 10
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -41,8 +36,6 @@ class Duplicates:
 
     def find(self) -> tuple[int, list[Duplicate]]:
         """How many rows repeat an earlier one, and the first of them, each with the first row that says the same."""
-        import numpy as np
-
         groups, firsts = self._groups()
         repeats = np.flatnonzero(firsts[groups] != np.arange(len(groups)))
         named: list[Duplicate] = [
@@ -53,8 +46,6 @@ class Duplicates:
 
     def count_twins(self, held_out: Collection[int]) -> int:
         """How many of the rows with these indices, from 0, say the same as a row that is not among them."""
-        import numpy as np
-
         groups, firsts = self._groups()
         held = groups[np.fromiter(held_out, np.int64, len(held_out))]
         of_all, of_held = (np.bincount(each, minlength=len(firsts)) for each in (groups, held))
@@ -62,8 +53,6 @@ class Duplicates:
 
     def _groups(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Each row's group of equal rows, and each group's first row, as indices."""
-        import numpy as np
-
         hashes = np.frombuffer(self._hashes, dtype=np.uint64) if self._hashes else np.empty(0, np.uint64)
         _, firsts, groups = np.unique(hashes, return_index=True, return_inverse=True)
         return groups.astype(np.int64), firsts.astype(np.int64)

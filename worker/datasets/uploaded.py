@@ -11,11 +11,9 @@ from app.core.datasets.reader import Place, read_rows
 from app.core.paths import fsync_folder
 from worker.context import JobContext
 from worker.datasets.progress import Progress
-from worker.limits import limit_memory
+from worker.limits import ROWS_MEMORY_BYTES, limit_memory
 
 logger = logging.getLogger(__name__)
-
-_TEXT_MEMORY_BYTES = 480 * 1024 * 1024  # for one row, whose objects take up to thirty times its text
 
 
 def run_import(context: JobContext) -> dict[str, Any]:
@@ -45,8 +43,7 @@ def run_import(context: JobContext) -> dict[str, Any]:
 
 def _normalise(context: JobContext, target: Path) -> Checked:
     (source,), unfinished = target.glob("source.*"), target / f"{ROWS}.part"
-    if source.suffix != ".parquet":  # whose decoder has a limit of its own, above this
-        limit_memory(_TEXT_MEMORY_BYTES)
+    limit_memory(ROWS_MEMORY_BYTES)
     place, faults = Place(), Faults()
     progress = Progress(context, place, lambda: {"problems": [fault.message for fault in faults.named]})
     try:

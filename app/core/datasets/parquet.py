@@ -54,7 +54,7 @@ def read_parquet(
                     number += 1
                     yield number, dict(zip(names, values, strict=True))
     except duckdb.OutOfMemoryException as error:
-        message = f"Its rows from {number + 1} on take more than {_CONFIG['memory_limit']} to decode."
+        message = f"Its rows from {number + 1} on take more memory to decode than there is for it."
         raise DatasetFormatError(f"{message} Write the file with smaller row groups.", field="file") from error
     except (duckdb.Error, UnicodeDecodeError) as error:  # the latter for a field's name
         why = str(error).partition("\n")[0].replace(str(path), path.name)
