@@ -14,7 +14,7 @@ import psutil
 from app.core.errors import JobError
 
 LIGHT_MEMORY_BYTES = 1 << 30  # on top of what the process holds when the limit is set
-ROWS_MEMORY_BYTES = 480 << 20  # for rows alone; the objects of one take up to thirty times its text
+ROWS_MEMORY_BYTES = 550 << 20  # for rows alone; the objects of one take up to thirty times its text
 PATIENCE_SECONDS = 60.0  # without a word from a light child; then it is killed
 _GRACE_SECONDS = 0.4  # of computing; then what cannot be broken off ends with its process
 
