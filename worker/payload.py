@@ -13,6 +13,7 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
 from app.core.errors import InvalidInput, NotFound
+from app.core.jobs.inputs import keep_spec
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
@@ -35,12 +36,16 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
     faults = check_references(parse_spec(job.spec), _need(session, BaseModel, job.base_model_id), dataset)
     if faults:  # known only now where the model or the dataset was still being imported when the job was queued
         raise InvalidInput(faults)
+    if "spec_sha256" not in (job.inputs or {}):  # queued without the data folder at hand
+        session.add(keep_spec(folder, job))
     return {
         "spec": job.spec,
         "base_model": _base_model(session, job),
         "dataset": _dataset(folder, dataset),
         "proofs": str((folder.home / "proofs").resolve()),  # of base models, kept from job to job
         "rerun": _rerun(session, folder, job),
+        "inputs": job.inputs,
+        "start_from": job.start_from,
     }
 
 

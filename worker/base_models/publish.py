@@ -28,14 +28,34 @@ def publish_folder(target: Path) -> Iterator[Path]:
     partial, old = (target.with_name(f".{target.name}.{state}") for state in ("partial", "old"))
     _put_back(old, target)
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-    partial.mkdir(parents=True, mode=0o700)
+    _make_parents(target)
+    partial.mkdir(mode=0o700)
     try:
         yield partial
-        _sync(partial)
+        sync_folder(partial)
         _replace(target, partial, old)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def collect_leftovers(parent: Path) -> None:
+    """Remove what processes that were killed left of folders directly below `parent`; nobody may be writing there.
+
+    A folder that was about to be replaced, and has no successor yet, takes its place again.
+    """
+    for old in parent.glob(".*.old"):
+        _put_back(old, old.with_name(old.name[1:].removesuffix(".old")))
+    for leftover in (*parent.glob(".*.partial"), *parent.glob(".*.removed")):
+        shutil.rmtree(leftover)
+
+
+def _make_parents(target: Path) -> None:
+    """A folder lasts no longer than its name in the one above it, so new names are brought to the disk, too."""
+    missing = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in reversed(missing):
+        fsync_folder(made.parent)
 
 
 def _replace(target: Path, partial: Path, old: Path) -> None:
@@ -57,7 +77,8 @@ def _put_back(old: Path, target: Path) -> None:
         old.rename(target)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """See all files and names below the folder onto the disk."""
     for file in files_of(folder):
         with file.open("rb") as opened:
             os.fsync(opened.fileno())

@@ -14,7 +14,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from app.core.datasets.normalise import ROWS
 from app.core.errors import DatasetImportError
-from worker.artifacts.folders import check_free_space
+from worker.artifacts.disk import check_free_space
 from worker.base_models.stages import Stages
 from worker.datasets.choice import Choice, choose
 from worker.hub import TRANSPORT_ERROR, HubKind, explained, fetch_file

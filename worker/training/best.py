@@ -16,6 +16,11 @@ class BestEval:
     stopped: bool = False  # patience has run out
     _worse: int = 0  # evals since the best one
 
+    @property
+    def kept_step(self) -> int | None:
+        """The step whose weights outlive their turn: with a patience they are what is saved in the end."""
+        return self.step if self.patience else None
+
     def take(self, step: int, loss: float) -> bool:
         """Note an eval; returns whether it is the best so far."""
         if self.loss is None or loss < self.loss:

@@ -53,10 +53,11 @@ class SpoolCallback(TrainerCallback):
         totals, best, guard = asdict(self.totals), asdict(self.best), self._guard.counters
         return {"totals": totals, "best": best, "guard": guard, "base_measured": self._evals.base_measured}
 
-    def resume(self, progress: dict[str, Any]) -> None:
-        """Go on from another run's `progress`, at its last logged point."""
+    def resume(self, progress: dict[str, Any], *, ended: bool) -> None:
+        """Go on from another run's `progress`, at its last logged point; it has stopped early only if it has ended."""
         self._report.go_on(RunTotals(**progress["totals"]))
         self._guard, self._evals.best = RunGuard(**progress["guard"]), BestEval(**progress["best"])
+        self._evals.best.stopped &= ended
         self._evals.base_measured = progress["base_measured"]
 
     @override
@@ -124,14 +125,17 @@ class SpoolCallback(TrainerCallback):
         self._report.leave_steps(state)
 
     def _save_due(self, state: TrainerState) -> bool:
-        return state.global_step % self.spec.save_steps == 0 and state.global_step < state.max_steps
+        """The last step is followed by the final save."""
+        due = state.global_step % self.spec.save_steps == 0 or self.context.save_now
+        return due and state.global_step < state.max_steps
 
     def _save_if_due(self, state: TrainerState, control: TrainerControl, *, better: bool) -> None:
         due = self._save_due(state) or (better and state.global_step < state.max_steps)
         if due and not control.should_training_stop:  # a stop is followed by the final save
             self._report.enter("save", state)
             began = time.monotonic()
-            self._required.save_checkpoint(state.global_step, self._best_step)
+            self._required.save_checkpoint(state.global_step, self.best.kept_step)
+            self.context.save_now = False
             self._save_seconds = time.monotonic() - began
             self._report.enter("train", state)
 
@@ -146,9 +150,9 @@ class SpoolCallback(TrainerCallback):
             raise JobCancelled()
         self._report.enter("save", state)
         if self._save_due(state):
-            self._required.save_checkpoint(state.global_step, self._best_step)
+            self._required.save_checkpoint(state.global_step, self.best.kept_step)
         else:
-            self._required.save_state(self._best_step)
+            self._required.save_state(self.best.kept_step)
         logger.info("the worker stops; the run goes on from step %d", state.global_step)
         raise JobCancelled()
 
@@ -160,10 +164,6 @@ class SpoolCallback(TrainerCallback):
     @property
     def _interrupted(self) -> bool:
         return self.context.stop_request is StopRequest.INTERRUPT
-
-    @property
-    def _best_step(self) -> int | None:
-        return self.best.step if self.best.patience else None
 
     @property
     def _required(self) -> Duties:

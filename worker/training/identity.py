@@ -1,9 +1,11 @@
-"""Which model lies in a folder, told from its files without reading all of their weights."""
+"""What tells one input of a run from another: a hash of plain values, and one of a model's files."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from worker.base_models.publish import files_of
 
@@ -22,6 +24,11 @@ def identify_model(folder: Path) -> str:
         digest.update(f"{file.relative_to(folder)}\0{file.stat().st_size}\0".encode())
         _add_content(digest, file)
     return digest.hexdigest()
+
+
+def hash_values(values: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _add_content(digest: hashlib._Hash, file: Path) -> None:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
 from app.core.errors import JobError
-from worker.artifacts.folders import (
-    META,
-    STATE,
-    current_versions,
-    drop_old_steps,
-    drop_steps_after,
-    folder_fault,
-    publish_artifact,
-    step_folders,
-)
+from worker.artifacts.disk import DiskFull
+from worker.artifacts.folders import META, STATE, current_versions, folder_fault, publish_artifact
+from worker.artifacts.steps import drop_old_steps, drop_steps_after, step_folders
 from worker.training.best import BestEval
-from worker.training.identity import identify_model
+from worker.training.origin import LENGTH, origin_fault
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +27,28 @@ _WEIGHTS = "trainable.safetensors"
 _PROGRESS = "progress.json"
 _TRAINER = "trainer_state.json"  # by this name the Trainer looks for it
 _SMALL_FILES_BYTES = 1024**2
-_ORIGINS = {  # what a run and a state must have in common, and what to say where they differ
-    "spec": "it belongs to another spec",
-    "dataset": "it belongs to another dataset",
-    "base_model": "it belongs to another base model, or its files have changed",
-    "rows": "the rows are tokenized otherwise now",
-    "start": "the adapter starts otherwise on this machine",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """A state that verifies. `progress` is what `StateStore.save` was given."""
+    """A state that verifies. `progress` is what `StateStore.save` was given; `ended` whether no step is left."""
 
     step: int
     folder: Path
     progress: dict[str, Any]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a run begins: at a state, or at step 0 without one; and which were passed over, the newest first."""
+
+    state: SavedState | None = None
+    passed_over: list[dict[str, Any]] = field(default_factory=list)  # {step, reason}
+
+    @property
+    def step(self) -> int:
+        return self.state.step if self.state else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +64,52 @@ class StateStore:
         """Where the states lie."""
         return self.job_folder / STATE
 
-    def save(self, trainer: Trainer, progress: Mapping[str, Any], best_step: int | None) -> None:
+    def save(
+        self, trainer: Trainer, progress: Mapping[str, Any], best_step: int | None, *, ended: bool = False
+    ) -> None:
         """Save the state after the Trainer's last step, then drop all but the newest two and the best, if it verifies.
 
-        Raises: DiskFull before anything is written.
+        `ended`: the run has no more steps. Raises: DiskFull.
         """
-        step = trainer.state.global_step
-        meta = {"kind": "state", "step": step, "origin": dict(self.origin), "machine": self._machine}
+        step, origin = trainer.state.global_step, dict(self.origin)
+        meta = {"kind": "state", "step": step, "ended": ended, "origin": origin, "machine": self._machine}
         with publish_artifact(self.folder / f"step-{step}", meta, _bytes_needed(trainer)) as folder:
             _write(trainer, folder, progress)
         drop_old_steps(self.folder, KEPT_STATES, best_step)
 
-    def find(self) -> SavedState | None:
-        """The newest state that verifies and is this run's own; the log says why others are passed over."""
+    def keep_end(self, trainer: Trainer, progress: Mapping[str, Any], best: BestEval) -> None:
+        """Save the state of a run's end: saving the result may be interrupted, too, and a run may be made longer later.
+
+        A run that was asked to stop has steps left. Where there is no room it goes without.
+        """
+        ended = trainer.state.global_step >= trainer.state.max_steps or best.stopped
+        try:
+            self.save(trainer, progress, best.kept_step, ended=ended)
+        except DiskFull as error:
+            logger.warning("the training state of the end is not kept, so the run cannot be made longer: %s", error)
+
+    def find(self, up_to: int | None = None) -> Found:
+        """The newest state that verifies and is this run's own, of those up to a step; log and result say what is not.
+
+        A step of 0 is the run's start, before any state.
+        """
+        passed_over: list[dict[str, Any]] = []
         for step, folder in reversed(step_folders(self.folder)):
-            fault = folder_fault(folder) or self._origin_fault(folder)
-            if fault:
-                logger.warning("the training state of step %d is passed over: %s", step, fault)
+            if up_to is not None and step > up_to:
                 continue
-            logger.info("going on from the training state of step %d", step)
-            self._warn_of_differences(folder)
-            return SavedState(step, folder, json.loads((folder / _PROGRESS).read_bytes()))
-        return None
+            fault = folder_fault(folder) or origin_fault(_read_meta(folder).get("origin", {}), self.origin)
+            if fault is None:
+                logger.info("going on from the training state of step %d", step)
+                self._warn_of_differences(folder)
+                return Found(self._open(step, folder), passed_over)
+            logger.warning("the training state of step %d is passed over: %s", step, fault)
+            passed_over.append({"step": step, "reason": fault})
+        return Found(None, passed_over)
+
+    def _open(self, step: int, folder: Path) -> SavedState:
+        meta = _read_meta(folder)
+        ended = meta["ended"] and meta["origin"][LENGTH] == self.origin[LENGTH]
+        return SavedState(step, folder, json.loads((folder / _PROGRESS).read_bytes()), ended)
 
     def drop_later(self, step: int) -> None:
         """Remove the states of steps after `step`."""
@@ -106,17 +128,13 @@ class StateStore:
         logger.info("the weights of step %d are saved: the best eval loss, %.4f", best.step, best.loss)
         return best.step or last_step
 
-    def _origin_fault(self, folder: Path) -> str | None:
-        theirs = json.loads((folder / META).read_bytes()).get("origin", {})
-        return next((said for key, said in _ORIGINS.items() if theirs.get(key) != self.origin[key]), None)
-
     @property
     def _machine(self) -> dict[str, Any]:
         return {"device": self.device, "threads": torch.get_num_threads()}
 
     def _warn_of_differences(self, folder: Path) -> None:
         """Other software or hardware rounds otherwise: the run goes on, but is not bit-equal to one without a break."""
-        meta = json.loads((folder / META).read_bytes())
+        meta = _read_meta(folder)
         before, now = {**meta.get("versions", {}), **meta.get("machine", {})}, {**current_versions(), **self._machine}
         changed = [f"{name} {before[name]} (now {now.get(name)})" for name in before if before[name] != now.get(name)]
         if changed:
@@ -125,20 +143,23 @@ class StateStore:
             )
 
 
-def describe_origin(
-    payload: Mapping[str, Any], row_lengths: Sequence[int], initial: Mapping[str, torch.Tensor]
-) -> dict[str, str]:
-    """What decides a run, as hashes. `initial` is what `initial_lora` returned: an SVD may differ between machines."""
-    start = hashlib.sha256()
-    for name, tensor in sorted(initial.items()):
-        start.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+def _read_meta(folder: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = json.loads((folder / META).read_bytes())
+    return meta
+
+
+def describe_beginning(begun: Found) -> dict[str, Any]:
+    """What the job's summary says of it."""
     return {
-        "spec": _hash(payload["spec"]),
-        "dataset": str(payload["dataset"].get("sha256")),
-        "base_model": identify_model(Path(payload["base_model"]["path"])),
-        "rows": _hash(list(row_lengths)),
-        "start": start.hexdigest(),
+        "resumed_from_step": begun.state.step if begun.state else None,
+        "states_passed_over": begun.passed_over,
     }
+
+
+def take_end(trainer: Trainer, end: SavedState) -> None:
+    """Put the trainer where it was when its run had ended, to be saved."""
+    load_trainable(trainer.model, end.folder)
+    trainer.state = TrainerState.load_from_json(str(end.folder / _TRAINER))
 
 
 def load_trainable(model: Any, folder: Path) -> None:
@@ -177,7 +198,3 @@ def _bytes_needed(trainer: Trainer) -> int:
     states = (value for state in optimizer.state.values() for value in state.values())
     tensors = (value for value in (*weights, *states) if isinstance(value, torch.Tensor))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + _SMALL_FILES_BYTES
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

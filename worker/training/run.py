@@ -11,6 +11,7 @@ from typing import Any
 
 from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext, StopRequest
+from worker.patience import save_when_it_fits
 from worker.training.adapters import base_stays, initial_lora
 from worker.training.callback import SpoolCallback, check_cancelled
 from worker.training.checkpoints import Saver
@@ -19,12 +20,13 @@ from worker.training.encoded import Whole
 from worker.training.full import ModelOutput
 from worker.training.memory_marks import MemoryMarks
 from worker.training.model import Hardware
+from worker.training.origin import describe_origin
 from worker.training.outputs import AdapterOutput, Output
 from worker.training.packing import Packs, arrange_rows
 from worker.training.pairs import Pairs
 from worker.training.preference import PreferenceTrainer
 from worker.training.probing import Probe
-from worker.training.resume import SavedState, StateStore, describe_origin
+from worker.training.resume import Found, StateStore, describe_beginning, take_end
 from worker.training.rows import EncodedRows, Examples
 from worker.training.samples import Prompt, choose_prompts, write_samples
 from worker.training.summary import summarise
@@ -59,9 +61,18 @@ class Run:
         self._trainer.note_batch = self._context.in_hand.take
         self._context.in_hand.describe_rows(self._longest_rows.tolist(), self._spec.max_length)
         begun = self._go_on()
-        self._look_at_start(begun)
-        self._trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
-        return self._finish(begun)
+        memory: dict[str, Any] = {}
+        if begun.state and begun.state.ended:
+            take_end(self._trainer, begun.state)
+        else:
+            self._look_at_start(begun)
+            self._trainer.train(resume_from_checkpoint=str(begun.state.folder) if begun.state else None)
+            base, longest = self._context.payload["base_model"]["path"], int(self._longest_rows.max())
+            memory = self._marks.summary(base, self._spec, longest)
+            self._context.spool.phase("save")
+            self._context.spool.sync()
+            self._states.keep_end(self._trainer, self._callback.progress, self._callback.best)
+        return self._finish(begun, memory)
 
     def _make_saver(self) -> Saver:
         context, spec, model, base = self._context, self._spec, self._model, self._context.payload["base_model"]
@@ -69,7 +80,7 @@ class Run:
         output: Output = AdapterOutput(model, spec, base["name"])
         if spec.method == "full":
             output = ModelOutput(context, model, self._tokenizer, spec)
-        return Saver(context.spool, context.folder, self._tokenizer, spec, known, output)
+        return Saver(context, self._tokenizer, spec, known, output)
 
     def _make_trainer(self) -> AnswerTrainer:
         pad = self._tokenizer.pad_token_id or 0  # any id will do: padding is neither seen nor learned
@@ -89,34 +100,32 @@ class Run:
             probe=self._probe.take if self._spec.probe else None,
         )
 
-    def _go_on(self) -> SavedState | None:
+    def _go_on(self) -> Found:
         """Where an earlier attempt was interrupted: the state to go on from, taken up here and by the Trainer."""
-        begun = self._states.find()
-        step = begun.step if begun else 0
-        self._saver.drop_later_checkpoints(step)
-        self._states.drop_later(step)
-        self._context.spool.start(step)
-        if begun:
-            self._callback.resume(begun.progress)
+        begun = self._states.find(self._context.payload.get("start_from"))
+        self._saver.drop_later_checkpoints(begun.step)
+        self._states.drop_later(begun.step)
+        self._context.spool.start(begun.step)
+        if self._context.assignment.attempt > 1:
+            self._context.spool.summary(describe_beginning(begun))
+        if begun.state:
+            self._callback.resume(begun.state.progress, ended=begun.state.ended)
             self._trainer.tokens_seen = self._callback.totals.tokens
         return begun
 
-    def _look_at_start(self, begun: SavedState | None) -> None:
+    def _look_at_start(self, begun: Found) -> None:
         """What training changes for good is looked at before it: the base's answers, and the reference of pairs."""
         if base_stays(self._spec):
             return
-        if not begun:
+        if not begun.state:
             self._show_samples(0, ["base"])
         if isinstance(self._trainer, PreferenceTrainer):
             self._context.spool.phase("reference")
             batches = chain(self._batches(self._rows.train), self._batches(self._rows.evaluation))
             self._trainer.keep_start(batches, len(self._rows.train) + len(self._rows.evaluation))
 
-    def _finish(self, begun: SavedState | None) -> dict[str, Any]:
+    def _finish(self, begun: Found, memory: dict[str, Any]) -> dict[str, Any]:
         state, best = self._trainer.state, self._callback.best
-        memory = self._marks.summary(
-            self._context.payload["base_model"]["path"], self._spec, int(self._longest_rows.max())
-        )
         step = self._states.take_best(self._model, best, state.global_step)
         self._context.spool.phase("save")
         saved = self._saver.save_final(self._model, step, state.global_step)
@@ -127,7 +136,7 @@ class Run:
             "steps": state.global_step,
             "saved_step": step,
             "stopped_by_user": hurry and state.global_step < state.max_steps and not best.stopped,
-            "resumed_from_step": begun.step if begun else None,
+            **describe_beginning(begun),
             "attempts": self._context.assignment.attempt,
             **saved,
             **best.summary(),
@@ -144,7 +153,8 @@ class Run:
 
     def _save_state(self, best_step: int | None) -> None:
         self._context.spool.sync()  # what was reported up to here must outlive a power cut as the state does
-        self._states.save(self._trainer, self._callback.progress, best_step)
+        progress = self._callback.progress
+        save_when_it_fits(self._context, lambda: self._states.save(self._trainer, progress, best_step))
 
     def _evaluate(self, base: bool) -> Values:
         """What the eval rows come to, of the base model (the adapter switched off) or as trained so far."""

@@ -10,6 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import JobCancelled
 from app.core.jobs.spec import parse_spec
+from worker.artifacts.steps import collect_halves
 from worker.capabilities import require_capabilities
 from worker.context import JobContext
 from worker.training.adapters import add_lora
@@ -18,6 +19,7 @@ from worker.training.data import ensure_chat_template
 from worker.training.device_limit import device_limit
 from worker.training.dropout import quicken_dropout
 from worker.training.full import load_whole_model
+from worker.training.inputs import check_inputs
 from worker.training.model import choose_hardware, set_threads
 from worker.training.preload import base_model_of, tokenizer_of
 from worker.training.proofs import keeping_proofs, what_decides
@@ -36,13 +38,16 @@ def run_training(context: JobContext) -> dict[str, Any]:
     """Train the payload's spec and save what was trained below the job's folder; returns the job's summary.
 
     Payload: spec, base_model {name, path, architecture}, proofs (a folder to keep them in, or none), dataset {name,
-    path, tokens (a folder to keep them in), format, sha256 of the file at path}.
-    Raises: InvalidInput, DatasetFormatError, ModelLoadError, DiskFull, JobError; JobCancelled where the user stops it,
-    after saving it if that was asked.
+    path, tokens (a folder to keep them in), format, sha256 of the file at path}, inputs (what it was queued on, as
+    `app.core.jobs.inputs` keeps it, or none), start_from (the step of the state to go on from, 0 for anew, or none).
+    Raises: InvalidInput, DatasetFormatError, InputChanged, ModelLoadError, DiskFull, JobError; JobCancelled where the
+    user stops it, after saving it if that was asked.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     spec, base = parse_spec(context.payload["spec"]), context.payload["base_model"]
     context.spool.phase("load")
+    collect_halves(context.folder)
+    check_inputs(context)
     require_capabilities(spec)
     hardware, quantization = choose_hardware(spec.bf16), find_quantization(spec.model_dump())
     logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.artifacts.folders import (
-    DiskFull,
-    check_free_space,
-    drop_old_steps,
-    drop_steps_after,
-    folder_bytes,
-    publish_artifact,
-)
+from worker.artifacts.disk import DiskFull, check_free_space
+from worker.artifacts.folders import folder_bytes, publish_artifact
+from worker.artifacts.steps import collect_halves, drop_old_steps, drop_steps_after
 
 pytestmark = pytest.mark.model
 
@@ -50,7 +45,7 @@ def test_a_later_attempt_replaces_the_folder(tmp_path: Path) -> None:
 
 
 def test_too_little_space_says_how_much_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(DiskFull, match="merged needs 1,073,741,888 MiB"):
+    with pytest.raises(DiskFull, match="Disk full: merged needs 1,073,741,888 MiB"):
         check_free_space(tmp_path / "jobs" / "merged", 1 << 50)
 
 
@@ -78,14 +73,25 @@ def test_no_old_step_goes_while_the_newest_is_damaged(tmp_path: Path, caplog: py
     assert "older ones are kept, since a.txt is damaged" in caplog.text
 
 
-def test_later_steps_go_with_what_was_left_half_written(tmp_path: Path) -> None:
+def test_later_steps_go(tmp_path: Path) -> None:
     publish_steps(tmp_path, 2, 4, 10)
-    for leftover in (".step-6.partial", ".step-2.removed"):
-        (tmp_path / leftover).mkdir()
     drop_steps_after(tmp_path, 4)
     assert names(tmp_path) == ["step-2", "step-4"]
     drop_steps_after(tmp_path, 0)
     assert names(tmp_path) == []
+
+
+def test_halves_are_collected_and_a_folder_without_its_successor_comes_back(tmp_path: Path) -> None:
+    checkpoints, states = tmp_path / "checkpoints", tmp_path / "state"
+    publish_steps(checkpoints, 2, 4)
+    publish_steps(states, 2, 4)
+    for leftover in (tmp_path / ".adapter.partial", states / ".step-6.partial", checkpoints / ".step-0.removed"):
+        (leftover / "half").mkdir(parents=True)
+    (states / "step-4").rename(states / ".step-4.old")
+    (checkpoints / "step-2").rename(checkpoints / ".step-4.old")
+    collect_halves(tmp_path)
+    assert names(tmp_path) == ["checkpoints", "state"]
+    assert (names(checkpoints), names(states)) == (["step-4"], ["step-2", "step-4"])
 
 
 def test_a_step_is_removed_though_an_earlier_removal_was_cut_short(tmp_path: Path) -> None:

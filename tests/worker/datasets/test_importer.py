@@ -19,7 +19,7 @@ from app.core.paths import DataFolder
 from tests.parquet import write_parquet
 from tests.worker.contexts import make_context, read_records
 from tests.worker.fake_hub import COMMIT, Hub
-from worker.artifacts.folders import DiskFull
+from worker.artifacts.disk import DiskFull
 from worker.base_models.stages import Stages
 from worker.context import JobContext, StopRequest
 from worker.datasets.importer import FileRows, run_import
@@ -273,7 +273,7 @@ def test_a_full_disk_is_said_before_anything_is_downloaded(
         assert needed == [("datasets--owner--data", 2 * size), ("rows.jsonl", size)]
         run()  # what is cached needs no room
         assert needed[2:] == [("datasets--owner--data", size), ("rows.jsonl", size)]
-    monkeypatch.setattr("worker.artifacts.folders._SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("worker.artifacts.disk._SPARE_BYTES", 1 << 60)
     hub.downloads.clear()
     with pytest.raises(DiskFull, match="of free disk space"):
         run()

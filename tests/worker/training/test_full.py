@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from tests.worker.tiny import (
     train_payload,
     write_rows,
 )
-from worker.artifacts.folders import DiskFull
+from worker import patience
+from worker.artifacts.disk import DiskFull
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.training import full
@@ -222,10 +224,14 @@ def test_full_disk_is_told_before_training_where_it_can_be_known(
 ) -> None:
     """At the end the tokenizer and the card count too."""
     usage = shutil.disk_usage(tmp_path)._replace(free=free_mib * 1024**2)
-    monkeypatch.setattr("worker.artifacts.folders.shutil.disk_usage", lambda _path: usage)
+    monkeypatch.setattr("worker.artifacts.disk.shutil.disk_usage", lambda _path: usage)
     context = make_full(max_steps=1, eval_fraction=0)
-    with pytest.raises(DiskFull, match=f"model needs {needed_mib} MiB of free disk space"):
+    sleep = SimpleNamespace(sleep=lambda _: setattr(context, "stop_request", StopRequest.CANCEL))
+    monkeypatch.setattr(patience, "time", sleep)  # once it has trained, it waits for room
+    with pytest.raises((DiskFull, JobCancelled)) as caught:
         run_training(context)
+    full = caught.value if isinstance(caught.value, DiskFull) else caught.value.__cause__
+    assert f"model needs {needed_mib} MiB of free disk space" in str(full)
     assert len(series(context, "loss")) == steps
     assert not (context.folder / "model").exists()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +20,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.errors import DatasetFormatError, InvalidInput, JobCancelled, JobError
 from tests.worker.tiny import ROWS, make_context, read_records, save_tiny_model, train_payload, write_rows
-from worker.artifacts import folders
-from worker.artifacts.disk import DiskFull
+from worker import patience
+from worker.artifacts import disk, folders
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.inference.generate import Sampling, generate, load_model
+from worker.notes import read_wait
 from worker.training.attention import proves_isolation
 from worker.training.callback import SpoolCallback
 from worker.training.tokenizer import load_tokenizer
@@ -146,7 +149,7 @@ def test_old_checkpoints_give_way_to_newer_ones(make_job: MakeJob) -> None:
     context = make_job(max_steps=9, save_steps=2, save_total_limit=2)
     run_training(context)
     kept = ["adapter", "checkpoints", "checkpoints/step-6", "checkpoints/step-8"]
-    assert folders_below(context) == [*kept, "state", "state/step-6", "state/step-8"]
+    assert folders_below(context) == [*kept, "state", "state/step-8", "state/step-9"]
 
 
 def test_adapter_loads_with_plain_peft_and_changes_the_answers(make_job: MakeJob, tiny_model: Path) -> None:
@@ -266,6 +269,7 @@ def test_same_seed_gives_the_same_run(make_job: MakeJob) -> None:
         run_training(context)
         losses.append(series(context, "loss"))
         (context.folder / "spool.jsonl").unlink()
+        shutil.rmtree(context.folder / "state")  # else the second would be at its end at once
     assert losses[0] == losses[1]
 
 
@@ -322,14 +326,18 @@ def test_stop_that_comes_with_the_last_step_stops_nothing(make_job: MakeJob, mon
 
 
 def test_cancel_in_mid_save_leaves_nothing_half_written(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(_folder: Path, _meta: Any) -> None:
-        raise OSError(28, "No space left on device")
+    write_meta = folders._write_meta
+
+    def die(folder: Path, meta: Any) -> None:
+        if meta["kind"] == "tokens":
+            return write_meta(folder, meta)
+        raise OSError(5, "Input/output error")
 
     context = make_job(max_steps=2)
     monkeypatch.setattr(folders, "_write_meta", die)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="Input/output error"):
         run_training(context)
-    assert folders_below(context) == []
+    assert folders_below(context) == ["state"]  # with nothing in it
     assert not [r for r in read_records(context) if r.kind == "artifact"]
 
 
@@ -388,10 +396,49 @@ def test_nothing_left_to_learn_says_what_to_raise(make_job: MakeJob) -> None:
 
 def test_full_disk_is_named_before_anything_is_written(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     context = make_job(max_steps=1)
-    monkeypatch.setattr(folders, "_SPARE_BYTES", 1 << 60)
-    with pytest.raises(DiskFull, match="of free disk space") as caught:
+    monkeypatch.setattr(disk, "_SPARE_BYTES", 1 << 60)
+    with pytest.raises(disk.DiskFull, match="of free disk space") as caught:
         run_training(context)
     assert caught.value.code == "disk_full"
+    assert folders_below(context) == []
+
+
+def fill_disk_at_the_end(context: JobContext, look: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first step on the run finds the disk full; where it waits, `look` is called instead of sleeping."""
+    write = context.spool.metrics
+
+    def fill(step: int, values: dict[str, float]) -> None:
+        write(step, values)
+        monkeypatch.setattr(disk, "_SPARE_BYTES", 1 << 60)
+
+    monkeypatch.setattr(context.spool, "metrics", fill)
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=look))
+
+
+def test_full_disk_is_waited_for_with_a_word_and_nothing_is_half_written(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, notes = make_job(max_steps=1), []
+
+    def make_room(_seconds: float) -> None:
+        notes.append(read_wait(context.folder))
+        assert folders_below(context) == []
+        monkeypatch.setattr(disk, "_SPARE_BYTES", 0)
+
+    fill_disk_at_the_end(context, make_room, monkeypatch)
+    run_training(context)
+    (note,) = notes
+    assert note["kind"] == "disk_full"
+    assert "of free disk space" in note["message"]
+    assert "adapter" in folders_below(context)
+    assert read_wait(context.folder) is None
+
+
+def test_who_waits_for_disk_space_can_be_cancelled(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_job(max_steps=1)
+    fill_disk_at_the_end(context, lambda _: setattr(context, "stop_request", StopRequest.CANCEL), monkeypatch)
+    with pytest.raises(JobCancelled):
+        run_training(context)
     assert folders_below(context) == []
 
 
