@@ -80,6 +80,14 @@ class Run:
             query = select(Event.id).where(Event.job_id == self.job_id, col(Event.id) > after)
             return [number or 0 for number in session.exec(query.order_by(col(Event.id)))]
 
+    def has_begun(self) -> bool:
+        """Whether the training is in its stride. Raises: SystemExit where it has failed."""
+        with self.database.read() as session:
+            error = get_job(session, self.job_id).error
+        if error is not None:
+            raise SystemExit(f"The training failed: {error['message']}")
+        return len(self.step_times()) >= WARM_UP_STEPS
+
     def step_times(self) -> list[float]:
         spool = DataFolder(self.home).attempt(self.job_id, 1) / "spool.jsonl"
         return [record.time for record, _ in read_spool(spool, limit=10**6) if record.kind == "metric"]
@@ -191,7 +199,7 @@ def training() -> Iterator[Run]:
         job_id = queue_job(home, database)
         stack.enter_context(running(home, "worker"))
         run = Run(home, port, web, job_id, database)
-        wait_until(lambda: len(run.step_times()) >= WARM_UP_STEPS, f"at step {WARM_UP_STEPS}", home)
+        wait_until(run.has_begun, f"at step {WARM_UP_STEPS}", home)
         yield run
         with database.write() as session:
             request_cancel(session, get_job(session, job_id))

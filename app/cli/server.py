@@ -18,7 +18,6 @@ import typer
 
 from app.cli.worker_process import WorkerProcess
 from app.core.errors import Conflict, InvalidInput
-from app.core.first_run import queue_demo
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder, write_private
 from app.core.settings import Settings
@@ -61,6 +60,8 @@ def serve(
     web = create_app(settings)
     damage = web.state.database.damage
     if demo and damage is None:
+        from app.core.first_run import queue_demo  # other commands need no database
+
         queue_demo(web.state.database)
     write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
     config = uvicorn.Config(

@@ -15,6 +15,7 @@ from app.core.datasets.store import list_datasets
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.presets import PRESETS
+from app.core.jobs.queue_state import get_queue
 from app.core.jobs.spec import TrainingSpec
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
@@ -118,6 +119,7 @@ def _form_context(
     card = str(values.get(CARD, ""))
     refused = any(fault.field == "dataset" for fault in faults)  # what the note would say stands beside the field
     return {
+        "queue_state": get_queue(session),
         "form": form,
         "presets": PRESETS,
         "models": models,

@@ -11,9 +11,10 @@ from sqlmodel import Session
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import find_dataset
 from app.core.jobs.capabilities import capability_faults
+from app.core.jobs.dataset_warnings import dataset_warnings
 from app.core.jobs.queries import find_capabilities
 from app.core.jobs.spec import TrainingSpec
-from app.core.jobs.warnings import SpecWarning, dataset_warnings, target_warnings
+from app.core.jobs.warnings import SpecWarning, target_warnings
 from app.core.models.registry import find_model
 from app.jobs.fields import parse
 

@@ -11,11 +11,13 @@ from app.core.events.log import latest_id
 from app.core.first_run import queue_demo
 from app.core.jobs import queue
 from app.core.jobs.queries import list_jobs as query_jobs
+from app.core.jobs.queue_state import get_queue
 from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.status import JobStatus
 from app.core.jobs.submit import submit_merge
-from app.jobs import autopsy, new
+from app.jobs import autopsy, controls, new
+from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
 from app.jobs.view import list_samples, log_tail, view_job
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
@@ -26,6 +28,8 @@ router = APIRouter(include_in_schema=False)
 
 router.include_router(new.router)  # ahead of /jobs/{job_id}
 router.include_router(autopsy.router)
+router.include_router(controls.router)
+router.include_router(queue_page.router)
 
 
 @router.get("/jobs")
@@ -40,7 +44,14 @@ def list_jobs(
     chosen = JobStatus(status) if status in set(JobStatus) else None
     found = query_jobs(session, status=chosen, search=q.strip(), page=page)
     after = latest_id(session)
-    context = {"found": found, "status": chosen, "q": q.strip(), "statuses": list(JobStatus), "after": after}
+    context = {
+        "found": found,
+        "status": chosen,
+        "q": q.strip(),
+        "statuses": list(JobStatus),
+        "after": after,
+        "queue_state": get_queue(session),
+    }
     return render_region(request, "jobs/_list.html", "jobs/list.html", context)
 
 
@@ -95,15 +106,6 @@ def rerun_job(request: Request, job_id: int, session: WriteSessionDep, folder: F
     """Queue a completed training again exactly as its receipt says."""
     job = rerun_training(session, folder, queue.get_job(session, job_id))
     return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
-
-
-@router.post("/jobs/{job_id}/cancel")
-def cancel_job(
-    request: Request, job_id: int, session: WriteSessionDep, save: Annotated[bool, Form()] = False
-) -> Response:
-    """Cancel in any state; with `save` a running job saves its adapter first."""
-    queue.request_cancel(session, queue.get_job(session, job_id), save=save)
-    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
 
 
 @router.post("/jobs/{job_id}/merge")

@@ -14,10 +14,13 @@ from app.core.datasets.models import Dataset
 from app.core.events.log import latest_id
 from app.core.events.models import Event
 from app.core.events.types import EventKind
-from app.core.jobs.models import Job
+from app.core.jobs.controls import Action, possible_actions
+from app.core.jobs.models import Job, QueueState
 from app.core.jobs.queries import find_awaited, queue_position
+from app.core.jobs.queue_state import get_queue
 from app.core.jobs.receipts import find_receipt
-from app.core.jobs.status import ENDED, JobKind
+from app.core.jobs.states import State, list_states
+from app.core.jobs.status import ENDED, GPU_KINDS, JobKind, JobStatus
 from app.core.metrics.store import latest_values, read_series
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
@@ -53,11 +56,19 @@ class JobView:
     receipt: dict[str, Any] | None
     outcome: Sequence[Fact]
     autopsy: ShownAutopsy | None
+    possible: Sequence[Action]  # what its state allows
+    states: Sequence[State]  # what it can go on from
+    queue_state: QueueState
     after: int
 
     @property
     def live(self) -> bool:
         return self.job.status not in ENDED
+
+    @property
+    def held_by_queue(self) -> bool:
+        """Whether it waits because the queue is paused."""
+        return self.queue_state.paused and self.job.status == JobStatus.QUEUED and self.job.kind in GPU_KINDS
 
     @property
     def stream_job(self) -> Job | None:
@@ -102,6 +113,9 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         receipt=find_receipt(folder, job) if training and job.status in ENDED else None,
         outcome=outcome,
         autopsy=show_autopsy(session, job),
+        possible=possible_actions(folder, job),
+        states=list_states(folder, job) if training else [],
+        queue_state=get_queue(session),
         after=latest_id(session),
     )
 

@@ -48,6 +48,7 @@ class Lane(StrEnum):
     VIEW = "view"  # previews: somebody waits for them
 
 
+GPU_KINDS = frozenset({JobKind.TRAIN, JobKind.MERGE, JobKind.PLAYGROUND})
 LIGHT_LANES = frozenset({Lane.DATA, Lane.CHECK, Lane.VIEW})  # their processes load no torch
 
 

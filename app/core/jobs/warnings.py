@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.spec import TrainingSpec, own_defaults
-from app.core.jobs.submit import KIND_OF_TASK
 from app.core.planning.schedule import Schedule, effective_batch
 
 # Usual learning rates by (whether every weight is trained, whether from preferences), lowest and highest. Sources: the
@@ -160,13 +158,3 @@ def target_warnings(target_modules: str | Sequence[str], linear_modules: Sequenc
         return []
     message = f"Attention alone is adapted; {', '.join(others)} stay as they are, which usually costs quality."
     return [SpecWarning("attention_only", "target_modules", message, {"target_modules": "all-linear"})]
-
-
-def dataset_warnings(dataset: Dataset, task: str) -> list[SpecWarning]:
-    """A dataset whose rows are not what the task learns from, as far as they are known already."""
-    wanted = KIND_OF_TASK.get(task)
-    if wanted is None or dataset.kind == wanted or dataset.status == DatasetStatus.IMPORTING:
-        return []
-    fitting = next(each for each, kind in KIND_OF_TASK.items() if kind == dataset.kind)
-    message = f"{dataset.name} holds {dataset.kind} rows; the task {task} learns from {wanted} rows."
-    return [SpecWarning("dataset_kind", "dataset", message, {"task": fitting})]

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.core.datasets.kinds import RowKind
-from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.presets import PRESETS
 from app.core.jobs.spec import TrainingSpec, parse_spec
-from app.core.jobs.warnings import Surroundings, dataset_warnings, fit_warnings, spec_warnings, target_warnings
+from app.core.jobs.warnings import Surroundings, fit_warnings, spec_warnings, target_warnings
 from app.core.planning.schedule import Past, make_schedule
 
 LLAMA = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
@@ -134,29 +132,3 @@ def test_attention_alone_is_warned_of_with_the_modules_left_out(targets: list[st
 )
 def test_other_choices_are_left_alone(targets: str | list[str], modules: Sequence[str]) -> None:
     assert target_warnings(targets, modules) == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "task", "fix"),
-    [
-        (RowKind.PREFERENCE, "sft", "dpo"),
-        (RowKind.TEXT, "dpo", "text"),
-        (RowKind.MESSAGES, "text", "sft"),
-        (RowKind.MESSAGES, "sft", None),
-        (RowKind.TEXT, "text", None),
-        (RowKind.TEXT, "no such task", None),
-    ],
-)
-def test_rows_that_the_task_cannot_learn_from_are_warned_of_with_the_fitting_task(
-    kind: RowKind, task: str, fix: str | None
-) -> None:
-    dataset = Dataset(name="d", format="f", kind=kind, rows=1, bytes=1, sha256="", rows_sha256="", created_at=0.0)
-    warnings = dataset_warnings(dataset, task)
-    assert [warning.fix for warning in warnings] == ([] if fix is None else [{"task": fix}])
-    assert all(f"d holds {kind} rows" in warning.message for warning in warnings)
-
-
-def test_a_dataset_that_is_still_imported_is_not_warned_of() -> None:
-    dataset = Dataset(name="d", format="f", rows=0, bytes=0, sha256="", rows_sha256="", created_at=0.0)
-    dataset.status = DatasetStatus.IMPORTING
-    assert dataset_warnings(dataset, "dpo") == []
