@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from app.core.artifacts.manifest import META, hash_file, seal
 from app.core.jobs.models import Job
 from app.core.paths import DataFolder
 
@@ -14,5 +13,6 @@ def save_states(folder: DataFolder, job: Job, *steps: int, size: int = 4) -> Non
         state = folder.job(job.key) / "state" / f"step-{step}"
         state.mkdir(parents=True)
         (state / "optimizer.pt").write_bytes(b"x" * size)
-        meta = {"kind": "state", "step": step, "created_at": 5.0, "files": [{"path": "optimizer.pt", "bytes": size}]}
-        (state / "meta.json").write_text(json.dumps(meta))
+        listed = {"path": "optimizer.pt", "bytes": size, "sha256": hash_file(state / "optimizer.pt")}
+        meta = {"kind": "state", "step": step, "created_at": 5.0, "files": [listed]}
+        (state / META).write_text(seal(meta))

@@ -267,7 +267,7 @@ def test_the_keyboard_reaches_the_content_first(page: Page) -> None:
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="New job")).to_be_focused()
+    expect(page.get_by_role("button", name="Queue")).to_be_focused()
 
 
 def _picture(page: Page) -> dict[str, object]:

@@ -264,7 +264,7 @@ def test_metrics(loradeck: Command, submitted: Submitted, database: Database) ->
 def test_logs(loradeck: Command, submitted: Submitted, server: Served) -> None:
     assert loradeck("jobs", "logs", submitted["id"]).out == ""
     path = DataFolder(server.home).job(submitted["id"]) / "train.log"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("one\nhalf a ☃".encode()[:-1])
     assert loradeck("jobs", "logs", submitted["id"]).out == "one\nhalf a \ufffd"
 
@@ -273,7 +273,7 @@ def test_following_a_log_ends_with_its_job_and_loses_no_character(
     loradeck: Command, submitted: Submitted, server: Served, move: Move
 ) -> None:
     path = DataFolder(server.home).job(submitted["id"]) / "train.log"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = "".join(f"step {n} ☃\n" for n in range(30)).encode() + b"\xff\xfe broken\n"
     path.touch()
     move(submitted["id"], "starting", "running")

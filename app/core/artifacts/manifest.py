@@ -35,9 +35,11 @@ def folder_fault(folder: Path) -> str | None:
         if meta[_CHECKSUM] != _checksum(meta) or text != _dump(meta):
             return f"{META} is damaged: its checksum is not that of its content"
         return next((fault for file in meta["files"] if (fault := file_fault(folder, file))), None)
+    except KeyError as missing:
+        return f"{META} is incomplete: it has no {missing}"
     except FileNotFoundError:
         return f"it is not complete: {META} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         return f"{META} cannot be read: {error}"
 
 
