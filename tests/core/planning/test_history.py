@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
 from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.models import Job, WorkerState
@@ -49,10 +49,10 @@ def set_worker(session: Session, *, used: int = 0, mine: int | None = None, cuda
         WorkerState(
             pid=1,
             pid_started_at=0.0,
-            boot_id="b",
+            boot_id=boot_id(),
             version="1",
             started_at=0.0,
-            heartbeat_at=time.time(),
+            heartbeat_at=uptime_seconds(),
             reading={"devices": [device] if cuda else [], "host": {}},
             capabilities=can,
         )
