@@ -47,8 +47,8 @@ def run_training(context: JobContext) -> dict[str, Any]:
     spec, base = parse_spec(context.payload["spec"]), context.payload["base_model"]
     context.spool.phase("load")
     collect_halves(context.folder)
-    check_inputs(context)
     require_capabilities(spec)
+    check_inputs(context)
     hardware, quantization = choose_hardware(spec.bf16), find_quantization(spec.model_dump())
     logger.info("training on %s in %s with %d CPU threads", hardware.device, hardware.dtype_name, set_threads())
     tokenizer = tokenizer_of(base["path"])
