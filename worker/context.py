@@ -84,6 +84,11 @@ class JobContext:
         """The job's own folder, `jobs/<id>`."""
         return Path(self.assignment.job_folder)
 
+    @property
+    def in_a_hurry(self) -> bool:
+        """Whether the worker stops: what is paused has time."""
+        return self.stop_by is not None
+
     def seconds_to_stop(self) -> float:
         """What is left to save something in; unlimited while the worker does not stop."""
         return float("inf") if self.stop_by is None else self.stop_by - time.monotonic()

@@ -99,6 +99,7 @@ def _size(path: Path) -> int:
 def _start(session: Session, folder: DataFolder, job: Job, record: Record) -> None:
     """An attempt begins at a step: what an earlier one reported of later steps is about to be told anew."""
     job.step = record.step or 0
+    job.start_from = None  # it has: an attempt that is to go on from here takes the newest state again
     drop_metrics_after(session, job.key, job.step)
     artifacts.drop_missing(session, folder, job.key)
 
@@ -131,6 +132,8 @@ def _artifact(session: Session, folder: DataFolder, job: Job, record: Record) ->
         logger.warning("job %s announced %s, which cannot be read: %s", job.id, record.data.get("path"), error)
         return
     artifacts.drop_missing(session, folder, job.key)
+    if artifact.kind == "checkpoint":
+        job.save_now_requested = False
     data = {"kind": artifact.kind, "bytes": artifact.bytes}
     events.append(session, EventKind.ARTIFACT, data, job_id=job.id, step=record.step, at=record.time)
 

@@ -18,6 +18,7 @@ from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.spec import parse_spec
+from app.core.jobs.states import EXTENDED_AT
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import check_references
 from app.core.models.models import BaseModel
@@ -46,6 +47,7 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
         "rerun": _rerun(session, folder, job),
         "inputs": job.inputs,
         "start_from": job.start_from,
+        "extended_at": job.summary.get(EXTENDED_AT),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +16,12 @@ from app.core.jobs import queue
 from app.core.jobs.checks import drop_file
 from app.core.jobs.losses import Cause, cause_of
 from app.core.jobs.models import Attempt, Job
+from app.core.jobs.states import keep_states, prune_states
 from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.models.inspect import inspect_folder
 from app.core.models.models import BaseModel
 from app.core.models.registry import set_facts
 from app.core.paths import DataFolder
-from worker.artifacts.folders import STATE
 from worker.ingest import clean_lines
 from worker.lanes import is_light
 from worker.limits import TookTooLong
@@ -49,6 +48,8 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, end
     job = _settle(session, folder, job, attempt, end)
     if job.kind == JobKind.CHECK and job.status in ENDED:
         drop_file(folder, job)
+    if job.kind == JobKind.TRAIN and job.status in ENDED:
+        prune_states(session, folder)
     return job
 
 
@@ -78,7 +79,7 @@ def _complete(session: Session, folder: DataFolder, job: Job, summary: dict[str,
     if "memory" in summary:
         summary["memory"] = add_residual(session, job, summary["memory"])
     status = JobStatus.FAILED if error else JobStatus.COMPLETED
-    shutil.rmtree(folder.job(job.key) / STATE, ignore_errors=True)  # of use only to a run that has yet to end
+    keep_states(folder, job, {summary.get("steps"), summary.get("best_eval_step")})  # what a longer run goes on from
     return queue.advance(session, job, status, summary=summary, error=error)
 
 

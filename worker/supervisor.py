@@ -46,6 +46,7 @@ class Supervisor:
         self._hold_ups = HoldUps(folder.attempt(attempt.job_id, attempt.number))
         self._kill_at: float | None = None
         self._sent: StopRequest | None = None
+        self._saving = False
         self._damage: str | None = None
         self._patience = patience_seconds
         self._heard_at = time.monotonic()
@@ -132,8 +133,9 @@ class Supervisor:
         wanted = _wanted(self.job)
         if wanted is not None and wanted != self._sent:
             self._stop(wanted)
-        if self.job.save_now_requested:
-            self._save_now()
+        if self.job.save_now_requested and not self._saving:
+            self._process.send(SAVE_NOW)
+        self._saving = self.job.save_now_requested  # until a checkpoint comes
         if self._kill_at is not None and time.monotonic() > self._kill_at:
             logger.warning("job %s did not stop in time; killing it", self.job.id, extra={"job_id": self.job.id})
             self._process.send(signal.SIGKILL)
@@ -165,13 +167,6 @@ class Supervisor:
             session.add(job)
             queue.announce(session, job)
         logger.warning("job %s: %s", job.id, found["message"] if found else "it goes on", extra={"job_id": job.id})
-
-    def _save_now(self) -> None:
-        with self._database.write() as session:
-            job, _ = hold(session, self._attempt)
-            job.save_now_requested = False
-            session.add(job)
-        self._process.send(SAVE_NOW)
 
     def _settle(self, *, planned: bool = False) -> None:
         """The process has been seen to end: now, and only now, the job has ended too, or waits to go on."""

@@ -103,9 +103,12 @@ def test_a_run_that_goes_on_forgets_what_was_told_of_later_steps(
     spool.artifact("checkpoint", "checkpoints/step-4", step=4)
     ingest.run()
     shutil.rmtree(folder.job(job.key) / "checkpoints" / "step-4")  # as the attempt does before it says where it begins
+    with database.write() as session:
+        session.get_one(Job, job.key).start_from = 2
     spool.start(2)
     ingest.run()
     with database.read() as session:
+        assert get_job(session, job.key).start_from is None, "a next attempt goes on from where this one will have come"
         assert read_series(session, job.key) == {"eval_loss": [(0, 1.0), (2, 3.0)]}
         assert session.exec(select(Artifact)).all() == []
         assert get_job(session, job.key).step == 2
@@ -113,6 +116,18 @@ def test_a_run_that_goes_on_forgets_what_was_told_of_later_steps(
     ingest.run()
     with database.read() as session:
         assert read_series(session, job.key) == {}
+
+
+def test_a_checkpoint_answers_who_asked_for_one(database: Database, folder: DataFolder, claimed: Claimed) -> None:
+    job, _, spool, ingest = claimed
+    with database.write() as session:
+        session.get_one(Job, job.key).save_now_requested = True
+    for kind, path, answered in (("adapter", "adapter", False), ("checkpoint", "checkpoints/step-3", True)):
+        write_artifact(folder.job(job.key) / path)
+        spool.artifact(kind, path, step=3)
+        ingest.run()
+        with database.read() as session:
+            assert get_job(session, job.key).save_now_requested is not answered
 
 
 def test_log_lines_wait_until_they_are_whole(database: Database, claimed: Claimed) -> None:

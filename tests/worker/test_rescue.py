@@ -12,6 +12,8 @@ import pytest
 
 from app.core.boot import boot_id
 from app.core.database import Database
+from app.core.events.log import read_after
+from app.core.events.types import EventKind
 from app.core.jobs.controls import pause, resume, save_now
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import worker_view
@@ -272,9 +274,14 @@ def test_save_now_reaches_the_child_which_goes_on(scripted: ScriptedWorker, make
     with scripted.database.write() as session:
         save_now(session, scripted.folder, scripted.job(job))
     scripted.run_until(lambda: scripted.job(job).phase == "save")
-    assert not scripted.job(job).save_now_requested
+    assert scripted.job(job).save_now_requested, "until a checkpoint comes"
     (scripted.folder.job(job.key) / "go").touch()
-    assert scripted.run_to_end(job).status == JobStatus.COMPLETED
+    ended = scripted.run_to_end(job)
+    assert (ended.status, ended.save_now_requested) == (JobStatus.COMPLETED, False)
+    with scripted.database.read() as session:
+        told = read_after(session, 0, job_id=job.id)
+    phases = [event.data["phase"] for event in told if event.kind == EventKind.PHASE]
+    assert phases == ["train", "save"], "it is asked once"
 
 
 def test_a_paused_job_waits_and_goes_on_when_it_is_resumed(scripted: ScriptedWorker, make_job: MakeJob) -> None:

@@ -11,10 +11,12 @@ import pytest
 from app.core.database import Database
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
+from app.core.jobs.states import list_states
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.metrics.models import MemoryReading
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
+from tests.saved_states import save_states
 from tests.worker.tiny import save_tiny_model
 from worker.payload import build_payload
 from worker.settle import End, settle
@@ -145,3 +147,27 @@ def test_without_readings_of_the_process_its_overhead_is_not_known(
     ended = _ended(database, folder, make_job(), {"outcome": "completed", "summary": {"memory": memory}})
 
     assert ended.summary["memory"]["residual"] == {"working": 20}
+
+
+@pytest.mark.parametrize(
+    ("summary", "kept"), [({"steps": 8}, [8]), ({"steps": 8, "best_eval_step": 4}, [4, 8]), ({"steps": 9}, [])]
+)
+def test_of_a_completed_training_the_state_of_its_end_is_kept(
+    summary: dict[str, Any], kept: list[int], database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
+    """And that of its best eval; one that lacks the end is of no use to a longer run."""
+    job = make_job()
+    save_states(folder, job, 4, 6, 8)
+    _ended(database, folder, job, {"outcome": "completed", "summary": summary, "error": None})
+    assert [state.step for state in list_states(folder, job)] == kept
+
+
+def test_an_end_drops_the_states_of_those_that_ended_long_ago(
+    database: Database, folder: DataFolder, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.core.jobs.states.KEPT_JOBS", 1)
+    first, second = make_job(), make_job()
+    for job in (first, second):
+        save_states(folder, job, 2)
+        _ended(database, folder, job, _failed("model_load"))
+    assert [len(list_states(folder, job)) for job in (first, second)] == [0, 1]

@@ -30,6 +30,11 @@ class BestEval:
         self.stopped = self.patience is not None and self._worse >= self.patience
         return False
 
+    def go_on(self) -> None:
+        """The run is made longer: whatever it has waited for in vain, it waits anew."""
+        if self.stopped:
+            self.stopped, self._worse = False, 0
+
     def summary(self) -> dict[str, Any]:
         """What the job's summary says of it: nothing without a patience, for then the best one is not kept."""
         if self.patience is None or self.step is None:

@@ -57,7 +57,8 @@ class SpoolCallback(TrainerCallback):
         """Go on from another run's `progress`, at its last logged point; it has stopped early only if it has ended."""
         self._report.go_on(RunTotals(**progress["totals"]))
         self._guard, self._evals.best = RunGuard(**progress["guard"]), BestEval(**progress["best"])
-        self._evals.best.stopped &= ended
+        if not ended:
+            self._evals.best.go_on()
         self._evals.base_measured = progress["base_measured"]
 
     @override
@@ -114,11 +115,13 @@ class SpoolCallback(TrainerCallback):
         self._report.point(state, logs, self._required)
         self._guard.check_loss(logs["loss"], state.global_step)
         require_finite("gradient's norm", logs["grad_norm"], state.global_step)
-        if self._interrupted:
+        if self._interrupted and self.context.in_a_hurry:
             self._leave(state)
         with self._report.pause_clock():
-            better = self._evals.run_if_due(state, control, self._required)
-            self._save_if_due(state, control, better=better and self.best.patience is not None)
+            better = self._evals.run_if_due(state, control, self._required) and self.best.patience is not None
+            if self._interrupted and not control.should_training_stop and state.global_step < state.max_steps:
+                self._leave(state, better=better)
+            self._save_if_due(state, control, better=better)
 
     @override
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -139,21 +142,21 @@ class SpoolCallback(TrainerCallback):
             self._save_seconds = time.monotonic() - began
             self._report.enter("train", state)
 
-    def _leave(self, state: TrainerState) -> NoReturn:
-        """The worker stops: save what the run goes on from, if there is time for it. Raises: JobCancelled.
+    def _leave(self, state: TrainerState, *, better: bool = False) -> NoReturn:
+        """The worker stops or the job is paused: save what it goes on from, if there is time. Raises: JobCancelled.
 
-        After a step that an eval follows nothing is saved: the run that goes on would lack it.
+        In a hurry nothing is saved after a step that an eval follows: the run that goes on would lack it.
         """
         behind = self._evals.due(state, self._required) or state.global_step >= state.max_steps
-        if behind or self._save_seconds > self.context.seconds_to_stop():
+        if (behind and self.context.in_a_hurry) or self._save_seconds > self.context.seconds_to_stop():
             logger.info("the worker stops; there is no time to save step %d", state.global_step)
             raise JobCancelled()
         self._report.enter("save", state)
-        if self._save_due(state):
+        if self._save_due(state) or better:
             self._required.save_checkpoint(state.global_step, self.best.kept_step)
         else:
             self._required.save_state(self.best.kept_step)
-        logger.info("the worker stops; the run goes on from step %d", state.global_step)
+        logger.info("the run ends here for now, and goes on from step %d", state.global_step)
         raise JobCancelled()
 
     def _heed_cancel(self) -> None:
@@ -172,7 +175,8 @@ class SpoolCallback(TrainerCallback):
         return self.duties
 
 
-def check_cancelled(context: JobContext) -> None:
-    """Raises: JobCancelled where the user asked to cancel, or the worker stops."""
-    if context.stop_request in (StopRequest.CANCEL, StopRequest.INTERRUPT):
+def check_cancelled(context: JobContext, *, heed_pause: bool = True) -> None:
+    """Raises: JobCancelled where the user asked to cancel or to pause, or the worker stops."""
+    interrupted = context.stop_request is StopRequest.INTERRUPT and (heed_pause or context.in_a_hurry)
+    if interrupted or context.stop_request is StopRequest.CANCEL:
         raise JobCancelled()

@@ -159,13 +159,13 @@ class Run:
     def _evaluate(self, base: bool) -> Values:
         """What the eval rows come to, of the base model (the adapter switched off) or as trained so far."""
         with self._model.disable_adapter() if base else nullcontext():
-            return self._trainer.measure(self._batches(self._rows.evaluation))
+            return self._trainer.measure(self._batches(self._rows.evaluation, heed_pause=False))
 
-    def _batches(self, rows: Examples) -> Iterator[dict[str, Any]]:
-        """All rows, those of like length together."""
+    def _batches(self, rows: Examples, *, heed_pause: bool = True) -> Iterator[dict[str, Any]]:
+        """All rows, those of like length together. An eval is brought to its end before a pause, which saves it."""
         ordered, batch_size = rows.by_length(), self._trainer.args.per_device_train_batch_size
         for start in range(0, len(ordered), batch_size):
-            check_cancelled(self._context)
+            check_cancelled(self._context, heed_pause=heed_pause)
             batch = self._trainer.collate(ordered[start : start + batch_size])
             self._context.in_hand.take(self._trainer.state.global_step, batch)
             yield batch

@@ -39,7 +39,8 @@ def run_training(context: JobContext) -> dict[str, Any]:
 
     Payload: spec, base_model {name, path, architecture}, proofs (a folder to keep them in, or none), dataset {name,
     path, tokens (a folder to keep them in), format, sha256 of the file at path}, inputs (what it was queued on, as
-    `app.core.jobs.inputs` keeps it, or none), start_from (the step of the state to go on from, 0 for anew, or none).
+    `app.core.jobs.inputs` keeps it, or none), start_from (the step of the state to go on from, 0 for anew, or none),
+    extended_at (the steps at which the run had ended before it was made longer, or none).
     Raises: InvalidInput, DatasetFormatError, InputChanged, ModelLoadError, DiskFull, JobError; JobCancelled where the
     user stops it, after saving it if that was asked.
     """
@@ -67,7 +68,8 @@ def run_training(context: JobContext) -> dict[str, Any]:
     with keeping_proofs(context.payload.get("proofs"), what_decides(Path(base["path"]), spec, hardware)):
         summary = Run(context, spec, hardware, model, tokenizer, rows).train()
     summary |= {"optim": choose_optim(spec, hardware), "quantization": quantization.name if quantization else None}
-    summary |= rerun
+    extended_at = context.payload.get("extended_at")
+    summary |= rerun | ({"extended_at": extended_at} if extended_at else {})
     write_receipt(context, spec, hardware, summary)
     if summary["stopped_by_user"]:
         kind = "model" if spec.method == "full" else "adapter"

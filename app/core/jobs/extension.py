@@ -9,12 +9,10 @@ from app.core.jobs.controls import Action, refusal, require, start_again
 from app.core.jobs.inputs import keep_spec
 from app.core.jobs.models import Job
 from app.core.jobs.spec import parse_spec
-from app.core.jobs.states import list_states
+from app.core.jobs.states import EXTENDED_AT, list_states
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.metrics.store import latest_values
 from app.core.paths import DataFolder
-
-EXTENDED_AT = "extended_at"  # in the summary: the steps at which the run had ended before
 
 
 def extend(

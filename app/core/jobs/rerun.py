@@ -16,6 +16,7 @@ from app.core.errors import Conflict
 from app.core.jobs.models import Job
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.spec import parse_spec
+from app.core.jobs.states import EXTENDED_AT
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_training
 from app.core.models.registry import find_model
@@ -39,6 +40,13 @@ def rerun_training(session: Session, folder: DataFolder, source: Job, name: str 
             f"Job {source.id} was stopped at step {receipt['result']['steps']}, before its end; a run cannot be "
             "stopped again at just that step.",
             advice=f"To train with the same spec to its end: loradeck jobs clone {source.id}",
+        )
+    extended_at = receipt["result"].get(EXTENDED_AT)
+    if extended_at:
+        raise Conflict(
+            f"Job {source.id} was made longer at step {extended_at[0]}: until then its learning rate was that of a "
+            "shorter run, which one run from the start does not repeat.",
+            advice=f"To train as long from the start: loradeck jobs clone {source.id}",
         )
     differences = list(_differences(session, receipt))
     if differences:

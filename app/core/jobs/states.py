@@ -18,6 +18,7 @@ from app.core.jobs.models import Job
 from app.core.jobs.status import ENDED
 from app.core.paths import DataFolder
 
+EXTENDED_AT = "extended_at"  # in a job's summary and receipt: the steps at which its run had ended before
 STATE = "state"  # below a job's folder: `step-N`, what a run goes on from
 KEPT_JOBS = 20  # ended ones whose states are kept: the newest
 KEPT_BYTES = 20 * 1024**3  # of them together; the newest job's are kept, however large

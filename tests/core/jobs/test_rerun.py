@@ -67,6 +67,13 @@ def test_what_the_spec_named_by_id_is_found_by_the_receipts_name(
     assert (again.spec["base_model"], again.spec["dataset"]) == ("tiny", "small")
 
 
+def test_a_run_that_was_made_longer_is_not_repeated(
+    database: Database, folder: DataFolder, done: Job, registered: tuple[BaseModel, Dataset]
+) -> None:
+    write_receipt(folder, done, *registered, result={"extended_at": [12]})
+    assert f"Job {done.id} was made longer at step 12" in _refused(database, folder, done).message
+
+
 def test_every_difference_is_named_with_what_to_do(database: Database, folder: DataFolder, done: Job) -> None:
     with database.write() as session:
         session.get_one(Dataset, done.dataset_id).rows_sha256 = "cd" * 32

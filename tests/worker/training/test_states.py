@@ -41,7 +41,7 @@ DAMAGE = [
     pytest.param("meta.json", flip, "meta.json", id="flipped byte in meta.json"),
     pytest.param("meta.json", cut, "meta.json cannot be read", id="cut meta.json"),
     pytest.param("meta.json", Path.unlink, "it is not complete: meta.json is missing", id="no meta.json"),
-    pytest.param("meta.json", lambda f: f.write_text("{}"), "meta.json cannot be read", id="meta.json without files"),
+    pytest.param("meta.json", lambda f: f.write_text("{}"), "meta.json is incomplete", id="meta.json without files"),
 ]
 
 
