@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from app.core.database import Database
 from app.core.jobs.models import Job
+from app.core.jobs.queue_state import pause_queue
 from app.core.jobs.status import JobStatus
 from tests.browser.conftest import AXE, Feed, LiveServer
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 PATHS = [
     *("/", "/jobs", "/jobs/new", "/jobs/new?method=qlora&task=dpo", "/jobs/1", "/jobs/2"),
-    *("/datasets", "/datasets/1", "/models", "/gpu", "/nowhere"),
+    *("/datasets", "/datasets/1", "/models", "/gpu", "/queue", "/nowhere"),
 ]
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 EVIL = "</script></pre><img src=x onerror=alert(1)><b hx-get=/jobs hx-trigger=load>hx</b>"
@@ -43,6 +44,9 @@ def test_pages_have_no_axe_violation_and_no_sideways_scroll(
     running.move(JobStatus.COMPLETED, summary={"train_loss": 1.0})
     running.sample("base", "a" * 300)
     failed.move(JobStatus.STARTING, JobStatus.RUNNING, JobStatus.FAILED, error=ERROR)
+    make_job()
+    with database.write() as session:
+        pause_queue(session)
     scheme: Literal["light", "dark"] = "dark" if theme == "dark" else "light"
     context = browser.new_context(base_url=server.url, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
