@@ -2,7 +2,8 @@
 
 `python -m bench.crowd PORT TOKEN JOB AFTER COUNT` prints `connected` when all were greeted, reads until its standard
 input ends, then prints one JSON document: the ids that came, how many each reader has, whether all readers have the
-same ones in the same order, and the milliseconds that each metric and progress took from the spool to each socket.
+same ones in the same order, and the milliseconds that each metric and progress took from the spool to each socket once
+all were connected.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 _EVENT = re.compile(rb"^data: (\{.+\})\r?$", re.MULTILINE)
 _FROM_THE_SPOOL = ("metric", "progress")  # their time is that of their writing; other kinds' is that of something else
 _KEPT_PARSES = 256
+_READ_BYTES = 16 * 1024  # a larger buffer is made anew by the kernel each time
 
 Parsed = list[tuple[int, float | None]]  # ids, with the time at which the child wrote them
 
@@ -48,6 +50,7 @@ class Crowd:
         self.readers: dict[int, Reader] = {}
         self.latencies_ms = array("f")
         self.greeted = 0
+        self._complete_at = float("inf")
 
     def connect(self, count: int) -> None:
         """Open so many streams and wait until each was greeted."""
@@ -60,6 +63,7 @@ class Crowd:
             self.read_on(0)
         while self.greeted < count:
             self.read_on(1)
+        self._complete_at = time.time()
 
     def read_on(self, timeout_seconds: float) -> None:
         """Take what has come. Raises: SystemExit where a stream ended."""
@@ -78,7 +82,7 @@ class Crowd:
                 return
 
     def _read(self, reader: Reader) -> None:
-        received = reader.socket.recv(1 << 18)
+        received = reader.socket.recv(_READ_BYTES)
         now = time.time()
         if not received:
             raise SystemExit("A stream ended.")
@@ -88,7 +92,7 @@ class Crowd:
             self.greeted += 1
         for event_id, written_at in self._parse(whole + end):
             reader.ids.append(event_id)
-            if written_at is not None:
+            if written_at is not None and written_at > self._complete_at:
                 self.latencies_ms.append((now - written_at) * 1000)
 
     def _parse(self, text: bytes) -> Parsed:

@@ -17,7 +17,7 @@ import uvicorn
 
 from app.core.settings import Settings
 from app.main import create_app
-from app.web.connections import DroppableConnection
+from app.web.connections import StreamConnection
 
 START_SECONDS = 60.0  # a busy machine is slow to import
 
@@ -72,7 +72,7 @@ def _wait_for_server(home: Path, process: subprocess.Popen[str]) -> dict[str, st
 def serve_thread(settings: Settings) -> Iterator[Served]:
     """The application on uvicorn in a thread, so that a test can shorten its waits."""
     app = create_app(settings)
-    config = uvicorn.Config(app, http=DroppableConnection, port=0, log_config=None, timeout_graceful_shutdown=3)
+    config = uvicorn.Config(app, http=StreamConnection, port=0, log_config=None, timeout_graceful_shutdown=3)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()

@@ -54,7 +54,7 @@ def serve(
     import uvicorn  # imported here: the client commands need neither
 
     from app.main import create_app
-    from app.web.connections import DroppableConnection
+    from app.web.connections import StreamConnection
 
     _allow_open_files()
     web = create_app(settings)
@@ -66,7 +66,7 @@ def serve(
     write_private(folder.server_json, json.dumps({"url": url, "token": web.state.token, "pid": os.getpid()}) + "\n")
     config = uvicorn.Config(
         web,
-        http=DroppableConnection,
+        http=StreamConnection,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=3,

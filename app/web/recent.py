@@ -12,6 +12,7 @@ from operator import attrgetter
 from fastapi.sse import format_sse_event
 
 from app.core.events.models import Event
+from app.core.events.types import EventKind
 
 CHUNK_BYTES = 64 * 1024  # what a stream is given at once, or one event: so much memory may a stalled reader hold
 _HELD_BYTES = 4 * 1024**2
@@ -20,16 +21,17 @@ _HELD_CHUNKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One event on the wire."""
+    """One event on the wire. One that is `patient` may wait a little for others to go with."""
 
     id: int
     job_id: int | None
     text: bytes
+    patient: bool = False
 
     @classmethod
     def of(cls, event: Event) -> Frame:
         text = format_sse_event(event=event.kind, id=str(event.key), data_str=json.dumps(event.to_json()))
-        return cls(event.key, event.job_id, text)
+        return cls(event.key, event.job_id, text, patient=event.kind == EventKind.GPU)
 
 
 class Recent:

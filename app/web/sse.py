@@ -24,7 +24,9 @@ class EventStream(StreamingResponse):
         self._tailer, self._follower = tailer, follower
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._follower.abort = scope.get("state", {}).get("abort")
+        state = scope.get("state", {})
+        self._follower.abort = state.get("abort")
+        self._follower.push = state.get("push") if scope["http_version"] == "1.1" else None  # 1.0 knows no chunks
         with self._tailer.following(self._follower):
             await super().__call__(scope, receive, send)
 

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 HEARTBEAT_SECONDS = 15.0
+PATIENCE_SECONDS = 1.0  # readings alone go out no more often: a thousand writes cost a training on the same cores
 STALLED_SECONDS = 20.0  # a reader that takes nothing for so long is cut off
 _LOOK_SECONDS = 1.0  # between looks at who is silent and who is stalled
 _LONGEST_PAUSE_SECONDS = 5.0  # between tries, while reading new events fails
@@ -34,15 +35,29 @@ HEARTBEAT = format_sse_event(event="heartbeat", data_str="{}")
 
 @dataclass(eq=False, slots=True)
 class Follower:
-    """One open stream. `abort` drops its connection at once, whatever is left to send."""
+    """One open stream. `abort` drops its connection at once; `push` writes to it past its waiting task."""
 
     place: Place
     lasting: bool = True  # else it ends where the log ends
     browser: str | None = None
     abort: Callable[[], None] | None = None
+    push: Callable[[bytes], bool] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: bool = False
     sending_since: float | None = None
     sent_at: float = field(default_factory=time.monotonic)
+
+    def take(self, recent: Recent) -> bool:
+        """Send what is new at once. Returns False where the stream's task has to: its reader is behind."""
+        if self.push is None or not self.waiting or self.place.id < recent.floor:
+            return False
+        chunk, reached = recent.after(self.place.id, self.place.job_id)
+        if chunk and not self.push(chunk):
+            return False
+        if chunk:
+            self.sent_at = time.monotonic()
+        self.place.id = reached
+        return reached >= recent.last
 
 
 class EventTailer:
@@ -52,6 +67,7 @@ class EventTailer:
         self._database = database
         self._backlog = Backlog(database)
         self._recent = Recent(0)
+        self._spread, self._spread_at = 0, 0.0
         self._followers: set[Follower] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -104,7 +120,9 @@ class EventTailer:
             elif not follower.lasting:
                 return
             else:
+                follower.waiting = True
                 await follower.wake.wait()
+                follower.waiting = False
             follower.wake.clear()
             chunk = await self._next(follower)
 
@@ -142,9 +160,17 @@ class EventTailer:
         frames = await run_in_threadpool(self._read)
         if frames:
             self._recent.add(frames)
-            for follower in self._followers:
-                follower.wake.set()
+        waited = time.monotonic() - self._spread_at >= PATIENCE_SECONDS
+        if self._recent.last > self._spread and (waited or not all(frame.patient for frame in frames)):
+            self._hand_out()
         return len(frames) >= _PAGE
+
+    def _hand_out(self) -> None:
+        """Give all streams what is new."""
+        self._spread, self._spread_at = self._recent.last, time.monotonic()
+        for follower in self._followers:
+            if not follower.take(self._recent):
+                follower.wake.set()
 
     async def _watch(self) -> None:
         """Wake streams that were silent for long; cut off those whose reader takes nothing."""

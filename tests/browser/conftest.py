@@ -26,7 +26,7 @@ from app.core.metrics.store import drop_metrics_after, put_metrics
 from app.core.models.models import BaseModel
 from app.core.settings import Settings
 from app.main import create_app
-from app.web.connections import DroppableConnection
+from app.web.connections import StreamConnection
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
@@ -72,7 +72,7 @@ class LiveServer:
         self.app = create_app(settings)
         config = uvicorn.Config(
             self.app,
-            http=DroppableConnection,
+            http=StreamConnection,
             host="127.0.0.1",
             port=0,
             log_level="warning",
