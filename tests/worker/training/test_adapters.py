@@ -234,6 +234,7 @@ def test_adapter_that_does_not_fit_its_model_is_refused(fault: str, make_job: Ma
         load_adapter(load_base_model(tiny_model, CPU), folder)
 
 
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")  # peft's own, of experts
 def test_dropout_on_stacked_experts_is_a_fault_of_its_field() -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     experts = {"num_key_value_heads": 2, "num_local_experts": 2, "vocab_size": 64}

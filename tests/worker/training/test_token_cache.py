@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.core.artifacts.manifest import seal
 from app.core.errors import JobCancelled
 from app.core.jobs.spec import TrainingSpec
 from tests.worker.tiny import ROWS, make_context, make_tokenizer, train_payload, write_rows
@@ -128,7 +129,7 @@ def test_entry_of_something_else_is_made_anew(
     meta = entries(tmp_path)[0] / "meta.json"
     content = json.loads(meta.read_text())
     content["decides"]["rows"] = "another"
-    meta.write_text(json.dumps(content))
+    meta.write_text(seal(content))
     assert encoded(load()) == first
     assert "its meta.json is not that of these rows" in caplog.text
 
