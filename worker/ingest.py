@@ -77,12 +77,21 @@ class Ingest:
         with self.log.open("rb") as file:
             file.seek(attempt.log_offset)
             chunk = file.read(_LOG_CHUNK_BYTES)
-        whole = chunk if at_end or len(chunk) == _LOG_CHUNK_BYTES else chunk[: chunk.rfind(b"\n") + 1]
+        whole = chunk[: _find_cut(chunk, at_end)]
         attempt.log_offset += len(whole)
-        lines = clean_lines(whole)
+        passing = len(chunk) == _LOG_CHUNK_BYTES > len(whole) and b"\n" not in whole  # states of a bar that goes on
+        lines = [] if passing else clean_lines(whole)
         if lines:
             events.append(session, EventKind.LOG, {"lines": lines}, job_id=attempt.job_id)
-        return len(whole)
+        return len(chunk)
+
+
+def _find_cut(chunk: bytes, at_end: bool) -> int:
+    """How much of a chunk to take: whole lines. Of a line that is longer than a chunk: a progress bar's states but the
+    last, else all of it; of the log's end also an unfinished line."""
+    if len(chunk) < _LOG_CHUNK_BYTES:
+        return len(chunk) if at_end else chunk.rfind(b"\n") + 1
+    return chunk.rfind(b"\n") + 1 or chunk.rfind(b"\r", 0, max(0, chunk.rfind(b"\r"))) + 1 or len(chunk)
 
 
 def clean_lines(raw: bytes) -> list[str]:

@@ -189,3 +189,5 @@ def test_two_hundred_stalled_readers_cost_little_memory_and_no_time_at_the_end(t
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(timeout=20) == 0
             assert time.monotonic() - began < 5
+            for each in quiet:
+                assert read_until(each, b"\0").endswith(b"\r\n0\r\n\r\n")  # whole, not cut

@@ -142,6 +142,26 @@ def test_log_lines_wait_until_they_are_whole(database: Database, claimed: Claime
     assert log_lines(database, job) == [["first"], ["second"], ["rest without an end"]]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
+def test_a_flood_of_a_progress_bar_is_told_as_its_last_state(database: Database, claimed: Claimed, end: str) -> None:
+    job, _, _, ingest = claimed
+    states = "\r".join(f"{number / 1000:6.1f} % of the rows" for number in range(60_000))
+    ingest.log.write_text(f"before\n{states}{end}")
+    ingest.run(at_end=True)
+    assert log_lines(database, job) == [["before"], ["  60.0 % of the rows"]]
+
+
+def test_a_flood_that_goes_on_is_taken_in_and_told_once_it_ends(database: Database, claimed: Claimed) -> None:
+    job, _, _, ingest = claimed
+    flood = "".join(f"\rstate {number}" for number in range(50_000))
+    ingest.log.write_text(flood)
+    ingest.run()
+    assert log_lines(database, job) == []
+    ingest.log.write_text(f"{flood}\rdone\nnext\n")
+    ingest.run()
+    assert log_lines(database, job) == [["done", "next"]]
+
+
 def test_long_log_comes_in_whole(database: Database, claimed: Claimed) -> None:
     job, _, _, ingest = claimed
     lines = [f"line {number} " + "x" * 100 for number in range(3000)]
