@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import AppError, InvalidInput, JobCancelled
+from worker.artifacts.disk import describe_full_disk, is_disk_full
 from worker.capabilities import hide_bitsandbytes, hide_torch
 from worker.context import Assignment, JobContext, hold_requests
 from worker.limits import LIGHT_MEMORY_BYTES, ROWS_MEMORY_BYTES, MemoryLimit, limit_memory
@@ -69,10 +70,19 @@ def run_assignment(assignment: Assignment) -> int:
         spool.finished("failed", error={**describe_error(error, light=assignment.light), **_examine(context, error)})
         return 1
     finally:
-        sys.stdout.flush()
+        _flush_log()
     spool.finished("completed", summary=summary)
     spool.close()
     return 0
+
+
+def _flush_log() -> None:
+    """What a full disk does not take of the log is lost; the job's outcome is not to be lost with it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
 
 
 def _memory_for(assignment: Assignment) -> int:
@@ -89,6 +99,8 @@ def describe_error(error: Exception, *, light: bool = False) -> dict[str, Any]:
     if isinstance(error, MemoryError):
         advice = "Rows or files of this size are not taken; split them."
         error = MemoryLimit("It asked for more memory than its process may have.", advice=advice)
+    if not isinstance(error, AppError) and is_disk_full(error):
+        error = describe_full_disk(error)
     if isinstance(error, AppError):
         faults = {"faults": error.to_json()["faults"]} if isinstance(error, InvalidInput) else {}
         return {"kind": error.code, "message": error.message, "advice": error.advice, **faults}

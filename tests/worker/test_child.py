@@ -54,6 +54,26 @@ def test_memory_that_a_light_child_asks_for_is_refused_by_its_own_limit() -> Non
     assert child.describe_error(MemoryError())["kind"] == "host_out_of_memory"
 
 
+def test_a_full_disk_is_told_though_nobody_had_asked_for_room() -> None:
+    told = child.describe_error(OSError(28, "No space left on device", "/data/jobs/1/x"))
+    assert told["kind"] == "disk_full"
+    assert "/data/jobs/1/x" in told["message"]
+    assert "Delete old jobs" in told["advice"]
+
+
+def test_a_log_that_a_full_disk_does_not_take_costs_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Path("/dev/full").open("w")  # noqa: SIM115 - a close would write once more
+    log.write("a last line")
+    monkeypatch.setattr(child, "find_job_function", lambda _kind: lambda _context: {"steps": 4})
+    monkeypatch.setattr("sys.stdout", log)
+    context = make_context(tmp_path, "train", {})
+    assert child.run_assignment(context.assignment) == 0
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space left"):
+        log.close()
+    assert read_records(context)[-1].data["outcome"] == "completed"
+
+
 def test_a_lack_of_memory_is_told_with_the_batch_that_was_worked_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

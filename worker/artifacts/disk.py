@@ -15,7 +15,7 @@ _SPARE_BYTES = 64 * 1024**2  # left free for the database and the logs
 _START_BYTES = 4 * 1024**2
 _ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TEXTS = ("No space left on device", "Disk quota exceeded")  # Rust libraries pass on the system's words alone
-_TORCH_TEXT = "PytorchStreamWriter failed"  # and torch's writer not even these
+_TORCH_TEXT = "inline_container.cc"  # and torch's writer not even these: it tells where it failed, not why
 _ADVICE = "Delete old jobs or models, or move LORADECK_HOME to a larger disk, then run the job again."
 
 
@@ -45,6 +45,11 @@ def telling_full_disk(target: Path, needed_bytes: int) -> Iterator[None]:
         if is_disk_full(error) or (_TORCH_TEXT in str(error) and _free_bytes(target) < _SPARE_BYTES):
             raise _describe(target, needed_bytes) from error
         raise
+
+
+def describe_full_disk(error: BaseException) -> DiskFull:
+    """The error of a write that nobody has asked room for, by our name."""
+    return DiskFull(f"Disk full: {error}.", advice=_ADVICE)
 
 
 def is_disk_full(error: BaseException) -> bool:

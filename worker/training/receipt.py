@@ -19,8 +19,10 @@ from app.core.jobs.capabilities import BITSANDBYTES, needs_bitsandbytes
 from app.core.jobs.receipts import RECEIPT, RECEIPT_FORMAT
 from app.core.jobs.spec import TrainingSpec
 from app.core.paths import fsync_folder
+from worker.artifacts.disk import telling_full_disk
 from worker.base_models.publish import files_of, hash_file
 from worker.context import JobContext
+from worker.patience import save_when_it_fits
 from worker.training.model import Hardware
 
 _PACKAGES = ("accelerate", "peft", "safetensors", "tokenizers", "torch", "transformers")
@@ -28,7 +30,10 @@ _MODEL_SUFFIXES = (".json", ".jinja", ".model", ".safetensors", ".txt")
 
 
 def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, summary: dict[str, Any]) -> Path:
-    """Write `receipt.json` into the job's folder, whole or not at all. Returns its path."""
+    """Write `receipt.json` into the job's folder, whole or not at all. Returns its path.
+
+    On a full disk it waits for room. Raises: JobCancelled where that is asked for meanwhile.
+    """
     dataset, base = context.payload["dataset"], context.payload["base_model"]
     receipt = {
         "format": RECEIPT_FORMAT,
@@ -47,14 +52,21 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
         "result": summary,
     }
     target = context.folder / RECEIPT
-    staged = target.with_name(f".{RECEIPT}")
-    with staged.open("w", encoding="utf-8") as out:
-        json.dump(receipt, out, indent=2, ensure_ascii=False, allow_nan=False)
-        out.flush()
-        os.fsync(out.fileno())
-    staged.replace(target)
-    fsync_folder(context.folder)
+    content = json.dumps(receipt, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    save_when_it_fits(context, lambda: _replace(target, content))
     return target
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Raises: DiskFull."""
+    staged = target.with_name(f".{target.name}")
+    with telling_full_disk(target, len(content)):
+        with staged.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        staged.replace(target)
+        fsync_folder(target.parent)
 
 
 def hash_model(folder: Path) -> str:
