@@ -17,6 +17,7 @@ from app.core.jobs.inputs import keep_spec
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
+from app.core.jobs.sampling import FIELDS
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.states import EXTENDED_AT
 from app.core.jobs.status import JobKind
@@ -86,8 +87,8 @@ def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) ->
         **_answering(session, folder, job),
         "spec": trained,
         "prompt": job.spec["prompt"],
-        "max_new_tokens": job.spec["max_new_tokens"],
-        "temperature": 0.0,
+        "system": job.spec.get("system"),
+        **{name: job.spec[name] for name in FIELDS if name in job.spec},
     }
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from app.api.schemas import ChangeIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
 from app.core.errors import InvalidInput
 from app.core.jobs import queue
+from app.core.jobs.answers import submit_generation
 from app.core.jobs.autopsy import apply_change, get_autopsy
 from app.core.jobs.controls import Action, require
 from app.core.jobs.queries import list_jobs
@@ -17,7 +18,7 @@ from app.core.jobs.receipts import get_receipt
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import clone_training, submit_generation, submit_merge, submit_values
+from app.core.jobs.submit import clone_training, submit_merge, submit_values
 from app.core.metrics.store import Series, read_series
 from app.core.table import MAX_ID
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
@@ -124,5 +125,4 @@ def merge(job_id: int, body: MergeIn, session: WriteSessionDep) -> JobOut:
 def generate(job_id: int, body: GenerateIn, session: WriteSessionDep) -> JobOut:
     """Queue one answer; when the job is completed its summary holds {text, tokens, stop_reason}."""
     source = queue.get_job(session, job_id)
-    job = submit_generation(session, source, body.prompt, base=body.base, max_new_tokens=body.max_new_tokens)
-    return JobOut.model_validate(job)
+    return JobOut.model_validate(submit_generation(session, source, **body.model_dump()))

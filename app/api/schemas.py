@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from app.core.datasets.formats import FORMATS
 from app.core.datasets.models import DatasetStatus
+from app.core.jobs.sampling import Sampling
 from app.core.jobs.status import OnFailure
 from app.core.table import MAX_ID
 
@@ -207,9 +208,9 @@ class MergeIn(BaseModel):
     dtype: str = "bf16"
 
 
-class GenerateIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class GenerateIn(Sampling):
+    """One question, and how to answer it."""
 
     prompt: str
     base: bool = Field(False, description="Ask the base model, as it was before training.")
-    max_new_tokens: int = 128
+    system: str = Field("", description="A system prompt; empty leaves it to the model's chat template.")

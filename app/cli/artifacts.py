@@ -13,6 +13,7 @@ from app.cli.client import Client
 from app.cli.jobs import show_job, wait_for
 from app.cli.output import EXIT_FAILED, AsJson, print_json, print_table
 from app.core.errors import InvalidInput
+from app.core.jobs.sampling import LARGEST_SEED, MOST_NEW_TOKENS
 
 app = typer.Typer(help="List and download what jobs produced.", no_args_is_help=True)
 top = typer.Typer()
@@ -90,13 +91,18 @@ def generate(
     job: int,
     prompt: Annotated[str, typer.Option(help="What to ask.")],
     base: Annotated[bool, typer.Option("--base", help="Ask the base model, as it was before training.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096)] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=MOST_NEW_TOKENS)] = 128,
+    temperature: Annotated[float, typer.Option(min=0, max=5, help="0 takes the likeliest token each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that add up to this share.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Draws the same answer again.")] = None,
+    system: Annotated[str, typer.Option(help="A system prompt.")] = "",
     *,
     json: AsJson = False,
 ) -> None:
     """One answer, of a job's tuned model or of its base."""
     client = Client()
-    body = {"prompt": prompt, "base": base, "max_new_tokens": max_new_tokens}
+    chosen = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    body = {"prompt": prompt, "base": base, "system": system, **chosen}
     job_id = client.post(f"/jobs/{job}/generate", body)["id"]
     answered = wait_for(client, job_id, None)
     if answered["status"] != "completed":

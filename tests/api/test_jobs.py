@@ -247,11 +247,23 @@ def test_merge_needs_an_adapter(client: TestClient, database: Database, refused:
         ({"prompt": " "}, "prompt"),
         ({"prompt": "x", "max_new_tokens": 0}, "max_new_tokens"),
         ({"prompt": "x", "temprature": 1}, "temprature"),
+        ({"prompt": "x", "temperature": -1}, "temperature"),
+        ({"prompt": "x", "top_p": 0}, "top_p"),
+        ({"prompt": "x", "seed": 2**32}, "seed"),
+        ({"prompt": "x" * 200_001}, "prompt"),
+        ({"prompt": "x", "system": "x" * 200_001}, "system"),
     ],
 )
 def test_a_bad_question_names_the_field(client: TestClient, refused: Shown, body: dict[str, Any], field: str) -> None:
     job = _submit(client)
     assert refused(client.post(f"/api/v1/jobs/{job['id']}/generate", json=body), 422)["field"] == field
+
+
+def test_a_question_says_how_to_answer_it(client: TestClient) -> None:
+    chosen = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "system": "Be brief."}
+    path = f"/api/v1/jobs/{_submit(client)['id']}/generate"
+    spec = client.post(path, json={"prompt": "x", "base": True, **chosen}).json()["spec"]
+    assert {name: spec[name] for name in chosen} == chosen
 
 
 def test_an_answer_is_a_job_that_is_not_listed(client: TestClient, refused: Shown) -> None:

@@ -392,6 +392,11 @@ def test_generate_prints_the_answer(loradeck: Command, submitted: Submitted, act
     act(submitted["id"] + 1, "starting", "completed", summary=summary)
     answer = loradeck("generate", submitted["id"], "--prompt", "hello", "--base", "--json")
     assert (answer.code, answer.json) == (0, {"text": "Aye ☃", "tokens": 3, "stop_reason": "end_of_turn"})
+    act(submitted["id"] + 2, "starting", "completed", summary=summary)
+    chosen = ("--temperature", 0.5, "--top-p", 0.9, "--seed", 7, "--system", "Be brief.")
+    assert loradeck("generate", submitted["id"], "--prompt", "hello", "--base", *chosen).code == 0
+    spec = loradeck("jobs", "show", submitted["id"] + 2, "--json").json["spec"]
+    assert (spec["temperature"], spec["top_p"], spec["seed"], spec["system"]) == (0.5, 0.9, 7, "Be brief.")
 
 
 def test_generate_that_fails_prints_its_job(loradeck: Command, submitted: Submitted, act: Act) -> None:

@@ -17,10 +17,11 @@ from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
+from app.core.jobs.answers import submit_generation
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_generation, submit_merge
+from app.core.jobs.submit import submit_merge
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
 from app.core.models.models import BaseModel, ModelStatus

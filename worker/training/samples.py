@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import InvalidInput
+from app.core.jobs.sampling import Sampling
 from worker.context import JobContext
-from worker.inference.generate import Sampling, continue_text, generate
+from worker.inference.generate import continue_text, generate
 from worker.training.callback import check_cancelled
 from worker.training.pairs import pair_of
 from worker.training.reading import Messages, Object, messages_of, read_as, text_of
@@ -83,7 +84,7 @@ def _text_openings(path: Path, rows: Collection[int], tokenizer: Any) -> Iterato
 
 
 def _answer(context: JobContext, model: Any, tokenizer: Any, prompt: Prompt) -> str | None:
-    def stop(_tokens: int) -> bool:
+    def stop(_ids: Any) -> bool:
         return context.stop_request is not None
 
     try:

@@ -29,7 +29,6 @@ from app.core.paths import DataFolder
 
 MERGE_DTYPES = ("bf16", "fp16", "fp32")
 KIND_OF_TASK = {"sft": RowKind.MESSAGES, "dpo": RowKind.PREFERENCE, "text": RowKind.TEXT}
-_PLAYGROUND_PRIORITY = 20  # someone waits for the answer
 _WHOLE = TypeAdapter(int)
 
 
@@ -99,7 +98,7 @@ def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
     """Queue the merge of a training job's adapter into its base model. Raises: InvalidInput, Conflict."""
     if dtype not in MERGE_DTYPES:
         raise InvalidInput(f"{dtype!r} is not one of {', '.join(MERGE_DTYPES)}.", field="dtype")
-    _require_trained(session, source, "adapter")
+    require_trained(session, source, "adapter")
     job = Job(
         name=f"merge {source.name}"[:200],
         kind=JobKind.MERGE,
@@ -112,27 +111,7 @@ def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
     return enqueue(session, job)
 
 
-def submit_generation(session: Session, source: Job, prompt: str, *, base: bool, max_new_tokens: int) -> Job:
-    """Queue one answer, of the tuned model or of its base. Raises: InvalidInput, Conflict."""
-    if not prompt.strip():
-        raise InvalidInput("The prompt is empty.", field="prompt")
-    if not 1 <= max_new_tokens <= 4096:
-        raise InvalidInput("max_new_tokens must be between 1 and 4096.", field="max_new_tokens")
-    if not base:
-        _require_trained(session, source, trained_kind(source))
-    job = Job(
-        name=f"answer by {source.name}"[:200],
-        kind=JobKind.PLAYGROUND,
-        spec={"job": source.id, "prompt": prompt, "base": base, "max_new_tokens": max_new_tokens},
-        base_model_id=source.base_model_id,
-        source_job_id=source.id,
-        priority=_PLAYGROUND_PRIORITY,
-        created_at=time.time(),
-    )
-    return enqueue(session, job)
-
-
-def _require_trained(session: Session, source: Job, kind: str) -> None:
+def require_trained(session: Session, source: Job, kind: str) -> None:
     """Raises: Conflict where the job has saved no adapter, or no model, whichever `kind` is."""
     what = "an adapter" if kind == "adapter" else f"a {kind}"
     if source.kind != JobKind.TRAIN:

@@ -17,10 +17,11 @@ from app.core.datasets.kinds import RowKind
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import add_file
 from app.core.errors import Conflict, InvalidInput
+from app.core.jobs.answers import submit_generation
 from app.core.jobs.models import Job
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import check_references, submit_generation, submit_merge, submit_training, submit_values
+from app.core.jobs.submit import check_references, submit_merge, submit_training, submit_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model
 from app.core.paths import DataFolder
@@ -188,7 +189,8 @@ def test_an_answer_needs_a_prompt_and_bounds(database: Database, make_job: Calla
         answer = submit_generation(session, job, "x", base=True, max_new_tokens=9)
         assert submit_generation(session, _with_adapter(session, job), "x", base=False, max_new_tokens=9).id
     assert (answer.kind, answer.source_job_id, answer.base_model_id) == (JobKind.PLAYGROUND, job.id, job.base_model_id)
-    assert answer.spec == {"job": job.id, "prompt": "x", "base": True, "max_new_tokens": 9}
+    usual = {"system": "", "temperature": 0.0, "top_p": 1.0, "seed": None}
+    assert answer.spec == {"job": job.id, "prompt": "x", "base": True, "max_new_tokens": 9, **usual}
 
 
 def test_someone_who_waits_for_an_answer_goes_before_trainings(
@@ -260,3 +262,25 @@ def test_a_dataset_whose_import_failed_is_refused_with_the_reason(database: Data
         stored.status, stored.error = DatasetStatus.FAILED, "It has two splits."
         session.add(stored)
     assert _refused(database, dataset="coming")["dataset"][0] == "coming could not be imported: It has two splits."
+
+
+def test_answer_that_leaves_no_place_for_its_prompt_is_refused_at_its_field(
+    session: Session, make_job: Callable[..., Job], registered: tuple[BaseModel, Dataset]
+) -> None:
+    job, model = make_job(), session.get_one(BaseModel, registered[0].id)
+    model.max_length = 256
+    with pytest.raises(InvalidInput) as refused:
+        submit_generation(session, job, " ", base=True, max_new_tokens=256, top_p=2)
+    assert [fault.field for fault in refused.value.faults] == ["prompt", "top_p"]
+    with pytest.raises(InvalidInput, match="the model takes 256 tokens in all") as refused:
+        submit_generation(session, job, "x", base=True, max_new_tokens=256)
+    assert [fault.field for fault in refused.value.faults] == ["max_new_tokens"]
+    assert submit_generation(session, job, "x", base=True, max_new_tokens=255).spec["max_new_tokens"] == 255
+
+
+def test_model_of_plain_text_has_no_system_prompt(session: Session, make_job: Callable[..., Job]) -> None:
+    job = make_job()
+    job.spec = {**job.spec, "task": "text"}
+    with pytest.raises(InvalidInput) as refused:
+        submit_generation(session, job, "x", base=True, system="Be brief.")
+    assert [fault.field for fault in refused.value.faults] == ["system"]

@@ -11,10 +11,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from app.core.errors import InvalidInput, ModelLoadError
+from app.core.jobs.sampling import Sampling
 from app.core.jobs.spec import parse_spec
 from tests.worker.tiny import CHAT_TEMPLATE, make_context, make_model, make_tokenizer, read_records, save_tiny_model
 from worker.context import JobContext, StopRequest
-from worker.inference.generate import Generation, Sampling, generate, load_model, run_generate, stop_token_ids
+from worker.inference.generate import Generation, continue_text, generate, load_model, run_generate
+from worker.inference.prompts import encode_conversation, encode_opening, stop_token_ids
 from worker.training.model import Hardware, load_base_model
 from worker.training.quantization import Quantization
 
@@ -165,7 +167,7 @@ def test_answer_stops_at_the_models_own_limit(base: Path) -> None:
     model, tokenizer = load_model(str(base), None), make_tokenizer()
     text = tokenizer.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
     room = 256 - len(tokenizer(text)["input_ids"])
-    assert _answer(model, tokenizer, max_new_tokens=10_000).tokens == room
+    assert _answer(model, tokenizer, max_new_tokens=4096).tokens == room
 
 
 def test_model_without_a_chat_template_still_answers(tmp_path: Path) -> None:
@@ -185,6 +187,8 @@ def test_prompt_that_fills_the_context_is_refused(base: Path, tmp_path: Path) ->
         ({"prompt": " "}, "prompt"),
         ({"prompt": "a", "max_new_tokens": 0}, "max_new_tokens"),
         ({"prompt": "a", "temperature": -0.1}, "temperature"),
+        ({"prompt": "a", "top_p": 0}, "top_p"),
+        ({"prompt": "a", "seed": -1}, "seed"),
     ],
 )
 def test_impossible_requests_name_their_field(base: Path, tmp_path: Path, values: dict[str, Any], field: str) -> None:
@@ -197,3 +201,52 @@ def test_adapter_without_safetensors_is_refused(base: Path, tmp_path: Path) -> N
     (tmp_path / "adapter_model.bin").touch()
     with pytest.raises(ModelLoadError, match=r"has no adapter_model\.safetensors"):
         load_model(str(base), str(tmp_path))
+
+
+def test_top_p_that_leaves_one_token_is_greedy(base: Path) -> None:
+    model, tokenizer = load_model(str(base), None), make_tokenizer()
+    narrow = _answer(model, tokenizer, max_new_tokens=12, temperature=1.5, top_p=1e-6, seed=3)
+    assert narrow == _answer(model, tokenizer, max_new_tokens=12)
+    assert _answer(model, tokenizer, max_new_tokens=12, temperature=1.5, seed=3) != narrow
+
+
+def test_every_token_may_be_drawn_whatever_the_model_is_configured_to(base: Path) -> None:
+    model, tokenizer = load_model(str(base), None), make_tokenizer()
+    model.generation_config.top_k = 1
+    drawn = _answer(model, tokenizer, max_new_tokens=12, temperature=1.0, seed=3)
+    assert drawn != _answer(model, tokenizer, max_new_tokens=12)
+
+
+def test_system_prompt_stands_before_the_conversation(base: Path, tmp_path: Path) -> None:
+    system = "Box 3 is red. " * 8
+    asked = _run(tmp_path / "a", base, messages=QUESTION, system=system)
+    assert asked == _run(tmp_path / "b", base, messages=[{"role": "system", "content": system}, *QUESTION])
+    assert asked != _run(tmp_path / "c", base, messages=QUESTION)
+
+
+def test_template_without_a_system_prompt_refuses_one_at_its_field(tmp_path: Path) -> None:
+    template = "{{ raise_exception('System role not supported') if messages[0]['role'] == 'system' }}"
+    folder = save_tiny_model(tmp_path / "model", chat_template=template + CHAT_TEMPLATE)
+    with pytest.raises(InvalidInput, match="System role not supported") as refused:
+        _run(tmp_path / "job", folder, messages=QUESTION, system="Shout.")
+    assert [fault.field for fault in refused.value.faults] == ["system"]
+    assert _run(tmp_path / "again", folder, messages=QUESTION)["tokens"] > 0
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_begin_of_sequence_comes_once_however_often_it_is_spelled(times: int) -> None:
+    tokenizer = make_tokenizer(chat_template="{{ bos_token }}{{ messages[0]['content'] }}")
+    spelled = tokenizer.bos_token * (times - 1) + "box"
+    ids = encode_conversation(tokenizer, [{"role": "user", "content": spelled}])[0].tolist()
+    assert ids.count(tokenizer.bos_token_id) == 1
+    ids = encode_opening(tokenizer, tokenizer.bos_token * times + "box")[0].tolist()
+    assert ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_text_is_gone_on_with_behind_one_begin_of_sequence(base: Path) -> None:
+    model, tokenizer = load_model(str(base), None), make_tokenizer()
+    once, twice = (
+        continue_text(model, tokenizer, tokenizer.bos_token * times + "box", Sampling(), lambda _ids: False)
+        for times in (1, 2)
+    )
+    assert once == twice

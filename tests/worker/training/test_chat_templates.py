@@ -11,7 +11,7 @@ from transformers import AddedToken
 
 from tests.worker.encoders import encode_turns
 from tests.worker.tiny import make_model, make_tokenizer
-from worker.inference.generate import _encode_prompt, stop_token_ids
+from worker.inference.prompts import encode_conversation, stop_token_ids
 from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch
 
 pytestmark = pytest.mark.model
@@ -108,7 +108,7 @@ def test_ids_are_those_of_the_rendering_to_its_end_of_turn(name: str) -> None:
 def test_bos_comes_exactly_once_in_training_and_generation(name: str) -> None:
     tokenizer = family_tokenizer(name)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id, "the tokenizer would add one of its own"
-    (row,), prompt = encode_turns(tokenizer, ONE, 1000), _encode_prompt(tokenizer, ONE[:1])[0].tolist()
+    (row,), prompt = encode_turns(tokenizer, ONE, 1000), encode_conversation(tokenizer, ONE[:1])[0].tolist()
     assert row.input_ids.count(tokenizer.bos_token_id) == prompt.count(tokenizer.bos_token_id) == 1
     assert row.input_ids[: len(prompt)] == prompt
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from app.core.jobs.sampling import Sampling
 from tests.worker.tiny import COLOURS, make_context, make_model, make_tokenizer, read_records, train_payload
 from worker.context import JobContext
-from worker.inference.generate import Sampling, continue_text, run_generate
+from worker.inference.generate import continue_text, run_generate
 from worker.training.train import run_training
 
 pytestmark = [

@@ -19,12 +19,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.core.errors import DatasetFormatError, InvalidInput, JobCancelled, JobError
+from app.core.jobs.sampling import Sampling
 from tests.worker.tiny import ROWS, make_context, read_records, save_tiny_model, train_payload, write_rows
 from worker import patience
 from worker.artifacts import disk, folders
 from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
-from worker.inference.generate import Sampling, generate, load_model
+from worker.inference.generate import generate, load_model
 from worker.notes import read_wait
 from worker.training.attention import proves_isolation
 from worker.training.callback import SpoolCallback
