@@ -1,6 +1,7 @@
 """Imports every table, so that the metadata is whole. Import this where foreign keys must resolve."""
 
 from app.core.artifacts.models import Artifact
+from app.core.chats.models import ChatTurn, SamplePrompt
 from app.core.datasets.models import Dataset
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, QueueState, WorkerState
@@ -11,11 +12,13 @@ __all__ = [
     "Artifact",
     "Attempt",
     "BaseModel",
+    "ChatTurn",
     "Dataset",
     "Event",
     "Job",
     "MemoryReading",
     "Metric",
     "QueueState",
+    "SamplePrompt",
     "WorkerState",
 ]

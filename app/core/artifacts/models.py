@@ -24,4 +24,5 @@ class Artifact(Numbered, table=True):
     files: list[dict[str, Any]] = json_field(nullable=False, default_factory=list)  # [{path, bytes, sha256}]
     verified: bool | None = None  # None: nothing to verify beyond the hashes
     certificate: dict[str, Any] | None = json_field(default=None)
+    kept: bool = False  # of a checkpoint: somebody asked for it to stay, however many come after it
     created_at: float
