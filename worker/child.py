@@ -38,7 +38,7 @@ JOB_FUNCTIONS: dict[str, str] = {
     "train": "worker.training.train:run_training",
     "merge": "worker.artifacts.merge:run_merge",
     "import": "worker.imports:run_import",
-    "playground": "worker.inference.generate:run_generate",
+    "playground": "worker.inference.playground:run_playground",
     "check": "worker.datasets.check:run_check",
     "preview": "worker.datasets.preview:run_preview",
 }
@@ -171,6 +171,8 @@ def main() -> int:
     if not line.endswith("\n"):  # the worker has ended, maybe in the middle of the line
         return 0
     assignment = Assignment.from_line(line)
+    if assignment.payload.get("device") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is another job's: not even a context of this one on it
     if assignment.light:
         hide_torch()
         _use_threads_to_tokenize()

@@ -11,6 +11,7 @@ from typing import Any
 from sqlmodel import Session
 
 from app.core.artifacts import store as artifacts
+from app.core.chats.turns import take_answer
 from app.core.database import Database
 from app.core.events import log as events
 from app.core.events.types import EventKind
@@ -133,6 +134,14 @@ def _sample(session: Session, _folder: DataFolder, job: Job, record: Record) -> 
     events.append(session, EventKind.SAMPLE, record.data, job_id=job.id, step=record.step, at=record.time)
 
 
+def _piece(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    events.append(session, EventKind.PIECE, record.data, job_id=job.id, at=record.time)
+
+
+def _answer(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
+    take_answer(session, job, record.data, record.time)
+
+
 def _artifact(session: Session, folder: DataFolder, job: Job, record: Record) -> None:
     try:
         artifact = artifacts.record(session, folder, job.key, record.step, record.data)
@@ -161,6 +170,8 @@ _HANDLERS: dict[str, Callable[[Session, DataFolder, Job, Record], Any]] = {
     "progress": _progress,
     "metric": _metric,
     "sample": _sample,
+    "piece": _piece,
+    "answer": _answer,
     "artifact": _artifact,
     "summary": _summary,
     "finished": _finished,

@@ -12,6 +12,8 @@ def lane_of(job: Job) -> Lane:
     """The lane in which the job runs."""
     if job.kind == JobKind.IMPORT:
         return Lane.MODEL if job.dataset_id is None else Lane.DATA
+    if job.kind == JobKind.PLAYGROUND and job.spec.get("device") == "cpu":
+        return Lane.CHAT
     return _LANES.get(job.kind, Lane.GPU)
 
 

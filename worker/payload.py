@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from app.core.artifacts.store import get_artifact, trained_kind
+from app.core.chats.asking import IDLE_SECONDS, find_trained
+from app.core.chats.turns import is_chat
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
@@ -82,6 +84,8 @@ def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
 
 
 def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    if is_chat(job):
+        return _chat(session, folder, job)
     trained = get_job(session, job.source_job_id or 0).spec
     return {
         **_answering(session, folder, job),
@@ -89,6 +93,20 @@ def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) ->
         "prompt": job.spec["prompt"],
         "system": job.spec.get("system"),
         **{name: job.spec[name] for name in FIELDS if name in job.spec},
+    }
+
+
+def _chat(session: Session, folder: DataFolder, job: Job) -> dict[str, Any]:
+    """What a chat keeps loaded. Its questions come later, through the inbox; `trained` is null before there is any."""
+    source = get_job(session, job.source_job_id or 0)
+    trained = find_trained(session, source, job.spec["step"])
+    return {
+        "chat": True,
+        "base_model": _base_model(session, job),
+        "spec": source.spec,
+        "trained": str((folder.job(trained.job_id) / trained.path).resolve()) if trained else None,
+        "device": job.spec["device"],
+        "idle_seconds": IDLE_SECONDS,
     }
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from app.core.chats.asking import after_session
+from app.core.chats.turns import is_chat
 from app.core.datasets.hub import set_facts as set_dataset_facts
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
@@ -48,6 +50,8 @@ def settle(session: Session, folder: DataFolder, job: Job, attempt: Attempt, end
     job = _settle(session, folder, job, attempt, end)
     if job.kind == JobKind.CHECK and job.status in ENDED:
         drop_file(folder, job)
+    if is_chat(job):
+        job = after_session(session, job)
     if job.kind == JobKind.TRAIN and job.status in ENDED:
         prune_states(session, folder)
     return job

@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 SPACE_POLL_SECONDS = 1.0
-RecordKind = Literal["start", "phase", "progress", "metric", "sample", "artifact", "summary", "finished"]
+RecordKind = Literal[
+    "start", "phase", "progress", "metric", "sample", "piece", "answer", "artifact", "summary", "finished"
+]
 RECORD_KINDS: frozenset[str] = frozenset(get_args(RecordKind))
 
 

@@ -6,6 +6,9 @@ import logging
 import signal
 import time
 
+from sqlmodel import Session
+
+from app.core.chats.turns import is_chat
 from app.core.database import Database
 from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
@@ -13,12 +16,13 @@ from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
 from worker.attempts import StaleAttempt, hold
 from worker.context import SAVE_NOW, SIGNALS, StopRequest
+from worker.conversation import Conversation
 from worker.hold_ups import HoldUps
 from worker.ingest import Ingest
 from worker.processes import JobProcess
 from worker.settle import End, settle
 from worker.shortage import count_oom_kills
-from worker.spool import SpoolDamaged
+from worker.spool import NO_SPACE, SpoolDamaged
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +47,9 @@ class Supervisor:
         self._process = process
         self._attempt = attempt
         self._ingest = Ingest(database, folder, attempt)
-        self._hold_ups = HoldUps(folder.attempt(attempt.job_id, attempt.number))
+        attempt_folder = folder.attempt(attempt.job_id, attempt.number)
+        self._hold_ups = HoldUps(attempt_folder)
+        self._conversation = Conversation(attempt_folder) if is_chat(job) else None
         self._kill_at: float | None = None
         self._sent: StopRequest | None = None
         self._saving = False
@@ -128,6 +134,7 @@ class Supervisor:
     def _pass_on_requests(self) -> None:
         with self._database.read() as session:
             self.job = queue.get_job(session, self.job.key)
+            self._talk(session)
         if self.job.fence != self._attempt.fence:
             raise StaleAttempt()
         wanted = _wanted(self.job)
@@ -139,6 +146,16 @@ class Supervisor:
         if self._kill_at is not None and time.monotonic() > self._kill_at:
             logger.warning("job %s did not stop in time; killing it", self.job.id, extra={"job_id": self.job.id})
             self._process.send(signal.SIGKILL)
+
+    def _talk(self, session: Session) -> None:
+        if self._conversation is None or self.job.fence != self._attempt.fence:
+            return
+        try:
+            self._conversation.pass_on(session, self.job)
+        except OSError as error:  # tried again in the next round; what waits is not lost
+            if error.errno not in NO_SPACE:
+                raise
+            logger.warning("the disk is full: chat %s waits for its next question", self.job.id)
 
     def _kill_silent(self) -> None:
         if self._patience is None or time.monotonic() - self._heard_at < self._patience:

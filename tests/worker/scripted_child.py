@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from app.core.errors import AppError
 from worker.child import describe_error
 from worker.context import SIGNALS, Assignment, JobContext, StopRequest
 from worker.imports import run_import
+from worker.inbox import FILE, InboxReader
 from worker.spool import SpoolWriter
 
 
@@ -149,7 +151,44 @@ def write_nonsense(context: JobContext) -> int:
     return 0
 
 
+def chat(context: JobContext) -> int:
+    """Echoes each question; one that begins with "slow" until it is stopped. Any other job completes."""
+    if context.assignment.kind != "playground":
+        return complete(context)
+    inbox, requests = InboxReader(Path(context.assignment.spool).with_name(FILE)), list[dict[str, Any]]()
+    while context.stop_request is None:
+        requests += inbox.poll()
+        request = requests.pop(0) if requests else {}
+        if "turn" in request and not echo(context, request["turn"], inbox, requests):
+            context.spool.finished("cancelled")
+            return 0
+        if "end" in request:
+            break
+        time.sleep(0.01)
+    ended = "asked" if context.stop_request else "room"
+    context.spool.finished("completed", summary={"turns": 1, "ended": ended})
+    return 0
+
+
+def echo(context: JobContext, turn: dict[str, Any], inbox: InboxReader, requests: list[dict[str, Any]]) -> bool:
+    """False where the process is to end before the answer does."""
+    for side, messages in turn["messages"].items():
+        prompt, told = messages[-1]["content"], {"turn": turn["id"], "side": side}
+        context.spool.write("piece", {**told, "at": 0, "text": "Aye", "tokens": 1})
+        while prompt.startswith("slow") and {"stop": turn["id"]} not in requests:
+            requests += inbox.poll()
+            if context.stop_request is not None:
+                return False
+            time.sleep(0.01)
+        text = f"{context.assignment.attempt}: {len(messages)} {prompt}"
+        stop_reason = "cancelled" if prompt.startswith("slow") else "eos"
+        context.spool.write("answer", {**told, "text": text, "tokens": 2, "stop_reason": stop_reason, "seconds": 0.1})
+    context.spool.phase("idle")
+    return True
+
+
 SCRIPTS = {
+    "chat": chat,
     "complete": complete,
     "fail": fail,
     "die": die,

@@ -23,7 +23,7 @@ _ENDED = text("""
 _OF_ENDED_JOB = text("""
     DELETE FROM event WHERE id IN
         (SELECT id FROM event WHERE job_id = :job_id AND (
-            kind IN ('progress', 'metric', 'phase', 'gpu') OR kind = 'log' AND id <= coalesce(
+            kind IN ('progress', 'metric', 'phase', 'gpu', 'piece', 'answer') OR kind = 'log' AND id <= coalesce(
                 (SELECT id FROM event WHERE job_id = :job_id AND kind = 'log'
                  ORDER BY id DESC LIMIT 1 OFFSET :kept), 0))
          LIMIT :limit)

@@ -16,6 +16,8 @@ class EventKind(StrEnum):
     GPU = "gpu"  # a reading: {available, reason, devices, host}; of the job that runs then, if any
     LOG = "log"  # {lines: [text, …]}
     SAMPLE = "sample"  # {prompt, text, model: base | tuned}, with `step`
+    PIECE = "piece"  # {turn, side, at, text, tokens}: more of an answer in a chat; gone once the answer is complete
+    ANSWER = "answer"  # {turn, side, done, text, tokens, stop_reason, seconds, error}: a side's answer in a chat
     ARTIFACT = "artifact"  # {kind, bytes}: an adapter, a model, a checkpoint or a merged model is ready
     FINISHED = "finished"  # {status, name, kind, error, summary}: nothing follows for this job
     PRUNED = "pruned"  # {through}: older events were dropped, up to an id

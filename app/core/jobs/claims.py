@@ -22,8 +22,10 @@ _NEXT = """
     ORDER BY job.priority DESC, job.position, job.id LIMIT 1
 """
 _QUEUE_GOES_ON = "NOT EXISTS (SELECT 1 FROM queue_state WHERE paused)"
+_ON_CPU = "(job.kind = 'playground' AND coalesce(json_extract(job.spec, '$.device'), 'auto') = 'cpu')"
 _IN_LANE = {
-    Lane.GPU: f"job.kind IN ('train', 'merge', 'playground') AND {_QUEUE_GOES_ON}",
+    Lane.GPU: f"job.kind IN ('train', 'merge', 'playground') AND NOT {_ON_CPU} AND {_QUEUE_GOES_ON}",
+    Lane.CHAT: _ON_CPU,
     Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
     Lane.DATA: "job.kind = 'import' AND job.dataset_id IS NOT NULL",
     Lane.CHECK: "job.kind = 'check'",

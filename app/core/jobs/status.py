@@ -33,7 +33,7 @@ class JobKind(StrEnum):
     TRAIN = "train"
     MERGE = "merge"
     IMPORT = "import"  # make a base model or a dataset ready: convert, or download
-    PLAYGROUND = "playground"  # one answer
+    PLAYGROUND = "playground"  # one answer, or a chat
     CHECK = "check"  # what is wrong with a data file, and how its rows look to a model
     PREVIEW = "preview"  # some rows as training would see them
 
@@ -42,6 +42,7 @@ class Lane(StrEnum):
     """A queue within the queue: the worker runs one job of each lane at a time, all lanes beside each other."""
 
     GPU = "gpu"  # train, merge, playground
+    CHAT = "chat"  # on the CPU: chats that were asked not to wait for what trains
     MODEL = "model"  # imports of base models: a download of hours holds up nothing else
     DATA = "data"  # imports of datasets
     CHECK = "check"  # of datasets: a million rows under a model take an hour

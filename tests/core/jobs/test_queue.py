@@ -162,12 +162,14 @@ def test_every_kind_of_job_has_one_lane(session: Session) -> None:
     add_from_hub(session, HubReference("owner/d"))
     for kind in sorted(set(JobKind) - {JobKind.IMPORT}):
         queue.enqueue(session, Job(name=kind, kind=kind, created_at=0))
+    queue.enqueue(session, Job(name="aside", kind=JobKind.PLAYGROUND, spec={"device": "cpu"}, created_at=0))
     claimed: dict[Lane, list[str]] = {lane: [] for lane in Lane}
     for lane, names in claimed.items():
         while (found := queue.claim_next(session, lane)) is not None:
             names.append(found[0].name)
     assert claimed == {
         Lane.GPU: ["merge", "playground", "train"],
+        Lane.CHAT: ["aside"],
         Lane.MODEL: ["import m"],
         Lane.DATA: ["import d"],
         Lane.CHECK: ["check"],
