@@ -72,7 +72,7 @@ def get(port: int, path: str) -> int:
         response = connection.getresponse()
         response.read()
         return response.status
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):
         return 0
     finally:
         connection.close()

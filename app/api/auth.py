@@ -8,12 +8,12 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 
 from app.core.errors import Unauthorized
+from app.web.uploads import StoringRoute
 
 
-class TokenRoute(APIRoute):
+class TokenRoute(StoringRoute):
     """Asks for the token before the body is read: dependencies are asked only after an upload is on the disk."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

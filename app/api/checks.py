@@ -17,14 +17,15 @@ from app.api.auth import TokenRoute
 from app.api.schemas import JobOut
 from app.core.database import Database
 from app.core.datasets.columns import parse_columns
-from app.core.datasets.store import Upload, get_dataset
-from app.core.errors import InvalidInput, NotFound
+from app.core.datasets.store import get_dataset
+from app.core.errors import NotFound
 from app.core.jobs.checks import ask_check, ask_file_check, find_check, get_check, read_report
 from app.core.jobs.models import Job
 from app.core.jobs.status import ENDED
 from app.core.models.models import BaseModel as Model
 from app.core.models.registry import get_model
 from app.core.paths import DataFolder
+from app.datasets.uploading import stored_upload
 from app.web.dependencies import DatabaseDep, FolderDep, SettingsDep
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
@@ -105,11 +106,9 @@ def _receive(
     database: Database, folder: DataFolder, file: UploadFile, max_bytes: int, asked: CheckIn, column: Sequence[str]
 ) -> Job:
     """Raises: InvalidInput, NotFound, Conflict, TooLarge; then nothing is left behind."""
-    if not file.filename:
-        raise InvalidInput("Choose a file first.", field="file")
     columns = parse_columns(column)
-    with Upload(folder, file.filename) as upload:
-        upload.receive(file.file, max_bytes)
+    with stored_upload(folder, file) as upload:
+        upload.accept(max_bytes)
         with database.write() as session:
             model = asked.find_model(session)
             return ask_file_check(session, folder, upload, model, asked.max_length, columns)

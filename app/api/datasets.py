@@ -95,12 +95,16 @@ def rows(
 ) -> dict[str, Any]:
     """{rows: [{row, raw, …}], total}: rows as they came, and as training reads them.
 
-    The latter's fields follow the dataset's kind: messages; or text; or prompt, chosen and rejected, each messages.
+    The latter's fields follow the dataset's kind: messages; or text; or prompt, chosen and rejected, each messages;
+    or too_long alone. `raw` is null for what is not kept as it came: rows behind the first thousand, and long ones.
     """
     dataset = get_dataset(session, reference)
     raw = preview_raw(folder, dataset, first, count)
     pairs = zip(raw, preview_rows(folder, dataset, first, count), strict=True)
     return {
-        "rows": [{"row": first + index, "raw": r, **read} for index, (r, read) in enumerate(pairs)],
+        "rows": [
+            {"row": first + index, "raw": as_it_came, **(read or {"too_long": True})}
+            for index, (as_it_came, read) in enumerate(pairs)
+        ],
         "total": dataset.rows,
     }

@@ -29,8 +29,9 @@ from app.datasets.uploading import receive, take, wait_for_import
 from app.datasets.view import UploadForm, import_context, page_context
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep, WriteSessionDep
 from app.web.templating import redirect, render, render_region, wants_partial
+from app.web.uploads import StoringRoute
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=StoringRoute)
 router.include_router(hub_router)  # first: its /datasets/list is no dataset's id
 
 PREVIEW_ROWS = 10
@@ -99,7 +100,7 @@ def show_dataset(
         return render_region(request, "datasets/_import.html", "datasets/import.html", context)
     if wants_partial(request):  # the region that showed the import is not needed any more
         return redirect(request, request.url.path)
-    raw = [_legible(row) for row in preview_raw(folder, dataset, first, PREVIEW_ROWS)]
+    raw = [_legible(row) if row is not None else None for row in preview_raw(folder, dataset, first, PREVIEW_ROWS)]
     context = {
         "dataset": dataset,
         "task": next(task for task, kind in KIND_OF_TASK.items() if kind == dataset.kind),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from fastapi import UploadFile
 from fastapi.concurrency import run_in_threadpool
 
 from app.core.database import Database
 from app.core.datasets.columns import parse_columns
+from app.core.datasets.incoming import IncomingFile
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import Upload
 from app.core.datasets.uploads import forget, import_error, queue_upload
@@ -34,17 +36,22 @@ def receive(
     column: Sequence[str] = (),
     name: str | None = None,
 ) -> Job:
-    """Store the file as a dataset that is being imported, and queue the job that checks its rows.
+    """Register the file as a dataset that is being imported, and queue the job that checks its rows.
 
     Raises: InvalidInput, Conflict, TooLarge; then nothing is left behind.
     """
-    if file is None or not file.filename:
-        raise InvalidInput("Choose a file first.", field="file")
     columns = parse_columns(column)
-    with Upload(folder, file.filename) as upload:
-        upload.receive(file.file, max_bytes)
+    with stored_upload(folder, file) as upload:
+        upload.accept(max_bytes)
         with database.write() as session:
             return queue_upload(session, folder, upload, columns, name)
+
+
+def stored_upload(folder: DataFolder, file: UploadFile | None) -> Upload:
+    """The file of a `StoringRoute`'s request. Raises: InvalidInput, where it is none."""
+    if file is None or not file.filename:
+        raise InvalidInput("Choose a file first.", field="file")
+    return Upload(folder, file.filename, cast(IncomingFile, file.file))
 
 
 async def wait_for_import(database: Database, job_id: int, seconds: float, *, is_watched: bool = False) -> Job:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,3 +57,25 @@ def test_an_upload_of_unknown_length_is_refused_at_the_limit(server: Served, pat
     assert answer.startswith("HTTP/1.1 413")
     assert list((tmp_path / "home" / "uploads").iterdir()) == []
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_an_upload_is_written_once_where_it_stays_and_goes_with_a_sender_that_breaks_off(
+    server: Served, settings: Settings, tmp_path: Path
+) -> None:
+    port, uploads = int(server.url.rpartition(":")[2]), settings.home / "uploads"
+    begun = PART + b"x" * (LIMIT - 10)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        head = HEAD.format(path="/api/v1/datasets", port=port, token=server.token, length=f"Content-Length: {LIMIT}")
+        connection.sendall(head.encode() + begun[: LIMIT - 10])
+        (stored,) = _once(lambda: [path for path in uploads.rglob("*") if path.is_file()])
+        assert stored.stat().st_mode & 0o077 == 0
+        assert list((tmp_path / "spool").iterdir()) == []
+    _once(lambda: not list(uploads.iterdir()))
+
+
+def _once(found: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 10
+    while not (value := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.core.datasets.beside import Beside
 from app.core.datasets.columns import Columns, check_columns, named, rename
 from app.core.datasets.faults import Row, RowFault
 from app.core.datasets.formats import FORMATS, Normalised, recognise, to_row
@@ -74,13 +75,14 @@ def normalise_rows(
     columns: Columns | None = None,
     faults: Faults | None = None,
 ) -> Checked:
-    """Write rows to `target`, one a line, as what RowKind says of the format's kind. Each comes with its number.
+    """Write rows to `target`, one a line, as what RowKind says of the format's kind; and what pages need beside them.
 
-    A role may be `tool`, which not every chat template takes. `faults` gathers what is wrong, for whoever looks at it
-    meanwhile. Raises: DatasetFormatError with row numbers; InvalidInput on `column` where a mapped column is not there.
+    Each comes with its number. A role may be `tool`, which not every chat template takes. `faults` gathers what is
+    wrong, for whoever looks at it meanwhile. Raises: DatasetFormatError with row numbers; InvalidInput on `column`
+    where a mapped column is not there.
     """
     rows, faults = RowReader(columns or {}), faults or Faults()
-    digest, count = hashlib.sha256(), 0
+    digest, count, beside = hashlib.sha256(), 0, Beside()
     with target.open("wb") as out:
         for number, row in numbered:
             try:
@@ -91,11 +93,14 @@ def normalise_rows(
             count += 1
             digest.update(line)
             out.write(line)
+            if not isinstance(row, RowFault):
+                beside.add(row, line)
         out.flush()
         os.fsync(out.fileno())
     faults.raise_any()
     if not count:
         raise DatasetFormatError("The dataset is empty: it holds no rows.", field="file")
+    beside.write(target.parent)
     kind, notices = FORMATS[rows.format].kind, tuple(map(str, rows.notices.values()))
     return Checked(rows.format, kind, rows.columns, count, digest.hexdigest(), notices)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any, BinaryIO
 from sqlmodel import Session, col, select
 
 from app.core.datasets.columns import Columns
+from app.core.datasets.incoming import IncomingFile
 from app.core.datasets.models import Dataset
 from app.core.datasets.normalise import ROWS, Checked, normalise
 from app.core.datasets.reader import SUFFIXES
@@ -50,39 +48,47 @@ def get_dataset(session: Session, reference: str) -> Dataset:
 class Upload:
     """A data file on its way in: received, then checked without the database, then registered in one transaction.
 
-    Used as a context manager; what is not registered leaves nothing behind.
+    Used as a context manager; what is not registered leaves nothing behind. `incoming`: what is on the disk already.
     """
 
-    def __init__(self, folder: DataFolder, filename: str) -> None:
+    def __init__(self, folder: DataFolder, filename: str, incoming: IncomingFile | None = None) -> None:
         self.filename = filename
         self.suffix = Path(filename).suffix.lower()
         if self.suffix not in SUFFIXES:
             kinds = ", ".join(SUFFIXES)
             raise DatasetFormatError(f"{filename!r} is not a data file: its name must end in {kinds}.", field="file")
         self._folder = folder
-        self._staging = Path(tempfile.mkdtemp(dir=folder.uploads))
-        self.source = self._staging / f"source{self.suffix}"
-        self._digest = hashlib.sha256()
-        self.bytes = 0
+        self._incoming = incoming or IncomingFile(folder.uploads)
+        self.source = self._incoming.folder / f"source{self.suffix}"
 
     def __enter__(self) -> Upload:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        shutil.rmtree(self._staging, ignore_errors=True)
+        self._incoming.close()
 
     def receive(self, stream: BinaryIO, max_bytes: int) -> Upload:
         """Copy the stream to disk. Raises: TooLarge at the limit."""
-        with self.source.open("wb") as file:
-            while chunk := stream.read(_CHUNK_BYTES):
-                self.bytes += len(chunk)
-                if self.bytes > max_bytes:
-                    raise TooLarge(f"{self.filename!r} is larger than the limit of {max_bytes:,} bytes.")
-                self._digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+        while chunk := stream.read(_CHUNK_BYTES):
+            self._refuse_above(max_bytes, self.bytes + len(chunk))
+            self._incoming.write(chunk)
+        return self.accept(max_bytes)
+
+    def accept(self, max_bytes: int) -> Upload:
+        """All of it has come. Raises: TooLarge above the limit."""
+        self._refuse_above(max_bytes, self.bytes)
+        self._incoming.finish()
+        self._incoming.path.rename(self.source)
         return self
+
+    def _refuse_above(self, max_bytes: int, size: int) -> None:
+        if size > max_bytes:
+            raise TooLarge(f"{self.filename!r} is larger than the limit of {max_bytes:,} bytes.")
+
+    @property
+    def bytes(self) -> int:
+        """Received so far."""
+        return self._incoming.bytes
 
     @property
     def stem(self) -> str:
@@ -92,7 +98,7 @@ class Upload:
     @property
     def sha256(self) -> str:
         """Of what was received, as hexadecimal digits."""
-        return self._digest.hexdigest()
+        return self._incoming.sha256
 
     @property
     def source_facts(self) -> dict[str, Any]:
@@ -101,7 +107,7 @@ class Upload:
 
     def check(self, columns: Columns | None = None) -> Checked:
         """Read every row, write the normalised copy. Raises: DatasetFormatError with row numbers."""
-        return normalise(self.source, self._staging / ROWS, suffix=self.suffix, columns=columns)
+        return normalise(self.source, self.source.parent / ROWS, suffix=self.suffix, columns=columns)
 
     def register(self, session: Session, checked: Checked, name: str | None = None) -> Dataset:
         """Store the dataset under its id. Raises: InvalidInput or Conflict on `name`."""
@@ -128,7 +134,7 @@ class Upload:
         session.flush()
         target = self._folder.dataset(dataset.key)
         shutil.rmtree(target, ignore_errors=True)  # left by a crash between this rename and the commit
-        self._staging.rename(target)
+        self.source.parent.rename(target)
         fsync_folder(target.parent)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.core.errors import InvalidInput
@@ -19,14 +19,36 @@ def find_values_that_fit(
     """
     chosen: dict[str, Any] = {}
     least = now
-    for change in _list_changes(spec):
-        size = _peak_with(spec, {**chosen, **change}, peak)
+
+    def size_of(change: Mapping[str, Any]) -> int | None:
+        return _peak_with(spec, {**chosen, **change}, peak)
+
+    for steps in _list_changes(spec):
+        change, size = _mildest_that_fits(steps, allowed, size_of)
         if size is None or size >= least:
             continue
         chosen, least = {**chosen, **change}, size
         if size <= allowed:
             break
     return chosen
+
+
+def _mildest_that_fits(
+    steps: Sequence[dict[str, Any]], allowed: float, size_of: Callable[[Mapping[str, Any]], int | None]
+) -> tuple[dict[str, Any], int | None]:
+    """Of changes of the same values, each taking less memory than the one before; where none fits, the last."""
+    change, size = steps[-1], size_of(steps[-1])
+    if size is None or size > allowed:
+        return change, size
+    low, high = 0, len(steps) - 1  # `high` fits
+    while low < high:
+        middle = (low + high) // 2
+        found = size_of(steps[middle])
+        if found is not None and found <= allowed:
+            change, size, high = steps[middle], found, middle
+        else:
+            low = middle + 1
+    return change, size
 
 
 def _peak_with(spec: TrainingSpec, values: Mapping[str, Any], peak: Callable[[TrainingSpec], int | None]) -> int | None:
@@ -36,18 +58,20 @@ def _peak_with(spec: TrainingSpec, values: Mapping[str, Any], peak: Callable[[Tr
         return None
 
 
-def _list_changes(spec: TrainingSpec) -> Iterator[dict[str, Any]]:
+def _list_changes(spec: TrainingSpec) -> Iterator[Sequence[dict[str, Any]]]:
+    """What to try in turn, of the same values in several sizes."""
     if spec.gradient_checkpointing is False:
-        yield {"gradient_checkpointing": True}
-    yield from _smaller_batches(spec)
+        yield [{"gradient_checkpointing": True}]
+    if spec.per_device_train_batch_size > 1:
+        yield list(_smaller_batches(spec))
     if spec.method == "full":
         rate = own_defaults("lora", spec.task).get("learning_rate", TrainingSpec.model_fields["learning_rate"].default)
-        yield {"method": "lora", "learning_rate": rate}
+        yield [{"method": "lora", "learning_rate": rate}]
     if spec.method != "qlora":
-        yield {"method": "qlora"}
-    for length in (spec.max_length // 2, spec.max_length // 4):
-        if length * 2 >= _SHORTEST:
-            yield {"max_length": length}
+        yield [{"method": "qlora"}]
+    lengths = [{"max_length": length} for length in (spec.max_length // 2, spec.max_length // 4)]
+    if shorter := [each for each in lengths if each["max_length"] * 2 >= _SHORTEST]:
+        yield shorter
 
 
 def _smaller_batches(spec: TrainingSpec) -> Iterator[dict[str, Any]]:

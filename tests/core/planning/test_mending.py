@@ -57,3 +57,18 @@ def test_a_change_that_takes_no_less_or_cannot_be_is_left_out() -> None:
 
     assert find_values_that_fit(spec, 100, 50, peak) == {"max_length": 64}
     assert {each.method for each in tried} == {"lora"}, "PiSSA starts from weights that QLoRA does not hold"
+
+
+@pytest.mark.parametrize("largest", [1, 2, 5, 16, 64])
+def test_of_several_batches_the_largest_that_fits_is_chosen_without_trying_them_all(largest: int) -> None:
+    spec = parse_spec({"base_model": "m", "dataset": "d", "per_device_train_batch_size": 128})
+    tried: list[int] = []
+
+    def peak(changed: TrainingSpec) -> int:
+        tried.append(changed.per_device_train_batch_size)
+        return changed.per_device_train_batch_size
+
+    fix = find_values_that_fit(spec, 128, largest, peak)
+    size = 4 if largest == 5 else largest
+    assert fix == {"per_device_train_batch_size": size, "gradient_accumulation_steps": 128 // size}
+    assert len(tried) <= 4, "of seven halves"

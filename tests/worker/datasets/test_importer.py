@@ -93,7 +93,7 @@ def test_one_file_is_registered_with_what_it_holds(hub: Hub, tmp_path: Path, run
             "files": [{"path": "train.jsonl", "bytes": len(content), "sha256": digest, "rows": 2}],
         },
     }
-    assert sorted(path.name for path in folder.iterdir()) == ["rows.jsonl", "source.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["came.jsonl", "rows.index", "rows.jsonl", "source.jsonl"]
     assert json.loads((folder / "rows.jsonl").read_text().splitlines()[1])["messages"][1]["content"] == "two"
     assert hub.downloads == ["README.md", "train.jsonl"]
     records = read_records(context)

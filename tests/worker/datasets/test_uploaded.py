@@ -101,7 +101,12 @@ def test_a_file_becomes_a_dataset_that_can_be_trained_on(run: Run, database: Dat
     )  # fmt: skip
     assert dataset.source == {"kind": "file", "filename": "faq.csv"}
     assert dataset.bytes == 26
-    assert sorted(path.name for path in folder.dataset(dataset.key).iterdir()) == ["rows.jsonl", "source.csv"]
+    assert sorted(path.name for path in folder.dataset(dataset.key).iterdir()) == [
+        "came.jsonl",
+        "rows.index",
+        "rows.jsonl",
+        "source.csv",
+    ]
     assert len(rows_path(folder, dataset).read_text().splitlines()) == 2
 
 
