@@ -6,11 +6,11 @@ import logging
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 
 from app.core.errors import InvalidInput
 from worker.training.data import IGNORED_LABEL, TemplateMismatch, encode_row, ensure_chat_template, special_ids
 from worker.training.reading import Messages
+from worker.training.rendering import render
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +21,10 @@ def encode_conversation(tokenizer: Any, messages: Messages) -> torch.Tensor:
     """Token ids (1, seq) up to where the answer starts. Raises: InvalidInput where the template refuses."""
     ensure_chat_template(tokenizer)
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
+        text = render(tokenizer, messages, prompt=True)
+    except TemplateMismatch as error:
         field = "system" if messages[0]["role"] == "system" else "prompt"
-        raise InvalidInput(f"the model's chat template refuses it: {error}", field=field) from None
+        raise InvalidInput(f"the model's chat template refuses it: {error.__cause__}", field=field) from None
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt", verbose=False)["input_ids"]
     return _with_one_beginning(tokenizer, ids)
 

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
-from jinja2 import TemplateError
-
 from worker.training.reading import Messages
+from worker.training.rendering import HistoryRewritten, Shown, render_answers
+from worker.training.rendering import TemplateMismatch as TemplateMismatch
 from worker.training.tokens import Cuts, Encoder, Ids, encode_together, ids_of_beginnings
 
 IGNORED_LABEL = -100
-
-# What a template's expressions raise on values that they do not expect, as Python's own do.
-_ERRORS_OF_EXPRESSIONS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 
 # For a tokenizer that brings no chat template. An answer ends with `<|im_end|>` and, where that is not the tokenizer's
 # own end of sequence, with the latter too, so that generation stops by itself.
@@ -47,14 +44,6 @@ class EncodedRow:
         return self.total_tokens > len(self.input_ids)
 
 
-class TemplateMismatch(Exception):
-    """A row for which it cannot be proven which tokens belong to the answers; the text says why."""
-
-
-class HistoryRewritten(TemplateMismatch):
-    """An earlier turn is rendered differently once another follows, as where its reasoning is dropped."""
-
-
 class RowTokenizer:
     """A tokenizer with what is asked of it for every row."""
 
@@ -62,9 +51,19 @@ class RowTokenizer:
         self.tokenizer = tokenizer
         self.cuts = Cuts(tokenizer)
         self.special = special_ids(tokenizer)
+        self.shown = Shown(tokenizer)
         self._blank: dict[tuple[int, ...], bool] = {(): True}
 
-    def is_blank(self, ids: Ids) -> bool:
+    def ends(self, ids: Ids) -> bool:
+        """Whether a special token ends an answer of these ids."""
+        return self.end_of(ids) is not None
+
+    def end_of(self, ids: Ids) -> int | None:
+        """Behind an answer's last special token, where nothing but white space follows it."""
+        end = next((i + 1 for i in reversed(range(len(ids))) if ids[i] in self.special), None)
+        return end if end is not None and self._is_blank(ids[end:]) else None
+
+    def _is_blank(self, ids: Ids) -> bool:
         """Whether the ids spell white space alone."""
         known = tuple(ids)
         if known not in self._blank:
@@ -91,7 +90,7 @@ def encode_row(tokenizer: Any, messages: Messages, max_length: int) -> EncodedRo
 
 
 def turns_encoder(rows: RowTokenizer, messages: Messages, max_length: int) -> Encoder[list[EncodedRow]]:
-    """One sequence for the row; where the template rewrites history, one for each answer in its own rendering.
+    """One sequence for the row; where answers cannot share one, one for each answer in its own rendering.
 
     In the latter each answer is learned once, behind the history that generation would give it.
     Raises: TemplateMismatch.
@@ -122,39 +121,34 @@ def encode_answers(
 
     It is rendered by the chat template, tokenized, and cut from the end. Each step is checked: the rendering up to an
     answer must begin the rendering with it, and so must the token ids. What follows the last answer is left out.
+    A template that puts no special token behind an answer gets the tokenizer's end of sequence, behind the last one.
     Raises: TemplateMismatch, of which HistoryRewritten.
     """
-    texts = _renderings(rows.tokenizer, messages, answers)
-    wholes = yield from ids_of_beginnings(rows.cuts, texts)
-    ids: Ids = []
-    labels: list[int] = []
-    for step, (text, longer) in enumerate(pairwise(["", *texts])):
-        added = yield from _continuation(rows.tokenizer, ids, text, longer, wholes[step])
-        ids += added
-        labels += _answer_labels(rows, added) if step % 2 else [IGNORED_LABEL] * len(added)
-    if not ids:
+    if not answers:
         raise TemplateMismatch("the row has no assistant message to learn")
+    texts = render_answers(rows.tokenizer, messages, answers)
+    rows.shown.require(messages[: answers[-1]])
+    parts = yield from _parts(rows, texts)
+    eos = rows.tokenizer.eos_token_id
+    if eos is not None and not all(map(rows.ends, parts[1::2])):
+        if len(answers) > 1:
+            raise HistoryRewritten("the chat template puts nothing behind an answer that ends it")
+        parts = yield from _parts(rows, [texts[0], texts[0] + texts[1][len(texts[0]) :].rstrip()])
+        parts[-1] = [*parts[-1], eos]
+    ids = list(chain.from_iterable(parts))
+    labels = [label for step, part in enumerate(parts) for label in _labels(rows, part, learned=step % 2 == 1)]
     return EncodedRow(ids[:max_length], labels[:max_length], len(ids))
 
 
-def _renderings(tokenizer: Any, messages: Messages, answers: Sequence[int]) -> list[str]:
-    """The conversation up to each answer, and with it; each begins with the one before. Raises: TemplateMismatch."""
-    texts = [""]
-    for index in answers:
-        for end, prompt in ((index, True), (index + 1, False)):
-            text = _render(tokenizer, messages[:end], prompt=prompt)
-            if not text.startswith(texts[-1]):
-                raise HistoryRewritten("the chat template renders a turn differently once another follows it")
-            texts.append(text)
-    return texts[1:]
-
-
-def _render(tokenizer: Any, messages: Messages, *, prompt: bool) -> str:
-    try:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-    except (TemplateError, *_ERRORS_OF_EXPRESSIONS) as error:
-        raise TemplateMismatch(f"the chat template refuses the row: {error}") from error
-    return text
+def _parts(rows: RowTokenizer, texts: Sequence[str]) -> Encoder[list[Ids]]:
+    """The ids that each text adds to the one before. Raises: TemplateMismatch."""
+    wholes = yield from ids_of_beginnings(rows.cuts, texts)
+    ids: Ids = []
+    parts: list[Ids] = []
+    for whole, (text, longer) in zip(wholes, pairwise(["", *texts]), strict=True):
+        parts.append((yield from _continuation(rows.tokenizer, ids, text, longer, whole)))
+        ids = ids + parts[-1]
+    return parts
 
 
 def _continuation(tokenizer: Any, ids: Ids, text: str, longer: str, whole: Ids) -> Encoder[Ids]:
@@ -177,9 +171,7 @@ def special_ids(tokenizer: Any) -> set[int]:
     return {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
 
 
-def _answer_labels(rows: RowTokenizer, ids: Ids) -> list[int]:
-    """Labels of one answer: all of it to its last special token (the end of turn), not the white space behind that."""
-    end = next((i + 1 for i in reversed(range(len(ids))) if ids[i] in rows.special), len(ids))
-    if not rows.is_blank(ids[end:]):
-        end = len(ids)
+def _labels(rows: RowTokenizer, ids: Ids, *, learned: bool) -> list[int]:
+    """Of an answer: all of it to its last special token (the end of turn), not the white space behind that."""
+    end = (rows.end_of(ids) or len(ids)) if learned else 0
     return ids[:end] + [IGNORED_LABEL] * (len(ids) - end)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from app.core.errors import Fault, InvalidInput
-from worker.training.quantization import Quantization, count_elements
+from worker.training.quantization import Quantization, count_elements, keep_trainable
 from worker.training.tokenizer import load_error
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,10 @@ def load_base_model(path: str | Path, hardware: Hardware, quantization: Quantiza
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise load_error("model", path, error) from error
-    return model if quantization else model.to(hardware.device)
+    if quantization is None:
+        return model.to(hardware.device)
+    keep_trainable(model)
+    return model
 
 
 def list_linear_modules(model: Any) -> list[str]:

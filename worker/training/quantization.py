@@ -61,6 +61,17 @@ def find_quantization(spec: Mapping[str, Any]) -> Quantization | None:
     return Quantization(spec["load_in_8bit"], spec["bnb_4bit_quant_type"], spec["bnb_4bit_use_double_quant"])
 
 
+def keep_trainable(model: Any) -> None:
+    """Let no 4-bit module repack its weights for its first answer, as bitsandbytes does on a CPU with bf16 products.
+
+    The repacked ones round their scales, and no gradient flows back through them: a run would learn wrongly from its
+    first eval on. Source: bitsandbytes, `Linear4bit.forward` and `matmul_4bit`.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def count_elements(parameter: torch.nn.Parameter) -> int:
     """The weights that a parameter stands for: two of 4 bits are packed into each of its elements."""
     state = getattr(parameter, "quant_state", None)

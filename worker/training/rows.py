@@ -103,7 +103,7 @@ def _log(rows: EncodedRows, spec: TrainingSpec) -> None:
     if counts.split.count and spec.task == "text":
         logger.info("longer than max_length, and now several sequences: %s", counts.split)
     elif counts.split.count:
-        logger.info("the chat template rewrites earlier turns: a sequence for each answer of %s", counts.split)
+        logger.info("answers that the chat template rewrites or does not end: a sequence for each of %s", counts.split)
 
 
 def _encode_all(context: JobContext, tokenizer: Any, spec: TrainingSpec, writer: TokenWriter) -> Counts:

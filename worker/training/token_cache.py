@@ -28,7 +28,18 @@ _FORMAT = "tokens"
 _NAMED_ROWS = 10
 _DECIDING_CODE = tuple(
     Path(__file__).with_name(f"{name}.py")
-    for name in ("data", "encoded", "encoding", "pairs", "reading", "rows", "texts", "token_cache", "tokens")
+    for name in (
+        "data",
+        "encoded",
+        "encoding",
+        "pairs",
+        "reading",
+        "rendering",
+        "rows",
+        "texts",
+        "token_cache",
+        "tokens",
+    )
 )
 _DECIDING_SUFFIXES = (".jinja", ".json", ".model", ".tiktoken", ".txt")  # of a model's folder
 _PACKAGES = ("jinja2", "tokenizers", "transformers")

@@ -37,6 +37,10 @@ REWRITING = (
     "{% for m in messages %}{{ m['role'] }}:{{ m['content'] if loop.last or m['role'] == 'user' else 'gone' }}"
     "<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 )
+RUNNING_ON = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 Look = Callable[..., dict[str, Any]]
 
 
@@ -44,9 +48,12 @@ def say(user: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
 
 
-def save_tokenizer(folder: Path, template: str | None = CHAT_TEMPLATE, begin: str | None = None) -> Any:
+def save_tokenizer(
+    folder: Path, template: str | None = CHAT_TEMPLATE, begin: str | None = None, end: str | None = "<|im_end|>"
+) -> Any:
     """A model's folder as far as the X-ray needs it; where it is left to itself, the tokenizer puts `begin` first."""
     tokenizer = make_tokenizer(chat_template=template)
+    tokenizer.eos_token = end
     if begin:
         tokenizer.bos_token = begin
         piece = (begin, tokenizer.bos_token_id)
@@ -73,12 +80,13 @@ def look(tmp_path: Path) -> Look:
         *,
         template: str | None = CHAT_TEMPLATE,
         begin: str | None = None,
+        end: str | None = "<|im_end|>",
         stop: StopRequest | None = None,
         **asked: Any,
     ) -> Any:
         lines = [row if isinstance(row, dict) else {"messages": row} for row in rows]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        save_tokenizer(tmp_path / "model", template, begin)
+        save_tokenizer(tmp_path / "model", template, begin, end)
         payload = preview_payload(tmp_path / "model", tmp_path / "rows.jsonl", len(rows), **{"task": "sft", **asked})
         context = make_context(tmp_path / "preview", "preview", payload)
         context.stop_request = stop
@@ -189,8 +197,8 @@ BOS = "<|endoftext|>"
         (ROWS[0], {"begin": BOS, "template": BOS + CHAT_TEMPLATE}, ["bos", "end_of_turn_trained"], None),
         (ROWS[0], {"begin": BOS, "template": BOS * 2 + CHAT_TEMPLATE},
          ["bos", "bos_doubled", "end_of_turn_trained"], None),
-        (ROWS[0], {"template": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-                               "{% if add_generation_prompt %}assistant: {% endif %}"}, ["end_of_turn_missing"], None),
+        (ROWS[0], {"template": RUNNING_ON}, ["end_of_turn_trained"], None),
+        (ROWS[0], {"template": RUNNING_ON, "end": None}, ["end_of_turn_missing"], None),
         (ROWS[0], {"template": "{{ raise_exception('no users here') }}"}, ["refused"], "no users here"),
         (ROWS[0], {"template": "{{ 1 // 0 }}"}, ["refused"], "division"),
         ({"text": "Box 1 is red."}, {"task": "text"}, ["end_of_text_trained"], None),

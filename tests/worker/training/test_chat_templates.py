@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from tokenizers import processors
 from transformers import AddedToken
+from transformers.utils import chat_template_utils
 
 from tests.worker.encoders import encode_turns
 from tests.worker.tiny import make_model, make_tokenizer
 from worker.inference.prompts import encode_conversation, stop_token_ids
 from worker.training.data import IGNORED_LABEL, EncodedRow, TemplateMismatch
+from worker.training.rendering import render
 
 pytestmark = pytest.mark.model
 
@@ -20,7 +23,10 @@ TEMPLATES = Path(__file__).parents[2] / "fixtures" / "chat_templates"
 
 
 class Family(NamedTuple):
-    """A model's special tokens. end: what the template puts behind an answer. bos: what it puts first, if anything."""
+    """A model's special tokens. end: what the template puts behind an answer. bos: what it puts first, if anything.
+
+    Each template in the fixtures renders as the published one does, with system and tool turns, without tools to call.
+    """
 
     end: str
     eos: str
@@ -40,6 +46,7 @@ FAMILIES = {
     "qwen3": Family("<|im_end|>", "<|im_end|>", "<|endoftext|>", None, before="<think>\n\n</think>\n\n", split=True),
     "mistral-v0.3": Family("</s>", "</s>", "</s>", "<s>", ("[INST]", "[/INST]"), before=" "),
     "gemma-2": Family("<end_of_turn>", "<eos>", "<pad>", "<bos>", ("<start_of_turn>",), system=False),
+    "gemma-3": Family("<end_of_turn>", "<eos>", "<pad>", "<bos>", ("<start_of_turn>",)),
     "phi-3": Family(
         "<|end|>\n<|endoftext|>",
         "<|endoftext|>",
@@ -86,7 +93,7 @@ def test_single_answer_is_learned_with_its_end_of_turn(name: str, system: bool) 
         return
     (row,) = encode_turns(tokenizer, [SYSTEM, *ONE] if system else ONE, 1000)
     assert learned(tokenizer, row) == f"{family.before}Box 1 is red.{family.end}"
-    assert ("Be kind." in tokenizer.decode(row.input_ids)) == system
+    assert tokenizer.decode(row.input_ids).count("Be kind.") == system
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -97,11 +104,63 @@ def test_every_answer_of_a_conversation_is_learned_once(name: str) -> None:
     assert [learned(tokenizer, row) for row in rows] == (answers if family.split else ["".join(answers)])
 
 
+def test_a_system_message_that_moves_into_the_last_turn_is_where_generation_puts_it() -> None:
+    """Mistral's template renders it nowhere once an answer follows."""
+    tokenizer = family_tokenizer("mistral-v0.3")
+    rows = encode_turns(tokenizer, [SYSTEM, *TWO], 1000)
+    assert [tokenizer.decode(row.input_ids) for row in rows] == [
+        "<s>[INST] Be kind.\n\nWhat is box 1?[/INST] Box 1 is red.</s>",
+        "<s>[INST] What is box 1?[/INST] Box 1 is red.</s>[INST] Be kind.\n\nAnd box 2?[/INST] Box 2 is blue.</s>",
+    ]
+    assert [learned(tokenizer, row) for row in rows] == [" Box 1 is red.</s>", " Box 2 is blue.</s>"]
+    prompt = encode_conversation(tokenizer, [SYSTEM, *TWO[:3]])[0].tolist()
+    assert rows[1].input_ids[: len(prompt)] == prompt
+
+
+TOOL = [
+    ONE[0],
+    {"role": "assistant", "content": "look(1)"},
+    {"role": "tool", "content": '{"colour": "red"}'},
+    ONE[1],
+]
+
+
+@pytest.mark.parametrize("name", ["llama-3", "llama-3.2", "qwen2.5", "qwen3", "chatml", "smollm2"])
+def test_calls_and_answers_around_a_tool_turn_are_learned_and_what_the_tool_says_is_not(name: str) -> None:
+    family, tokenizer = FAMILIES[name], family_tokenizer(name)
+    rows = encode_turns(tokenizer, TOOL, 1000)
+    answers = [f"{family.before}{text}{family.end}" for text in ("look(1)", "Box 1 is red.")]
+    assert "".join(learned(tokenizer, row) for row in rows) == "".join(answers)
+    assert "colour" in tokenizer.decode(rows[-1].input_ids)
+
+
+def test_a_turn_that_the_template_does_not_show_is_refused() -> None:
+    with pytest.raises(TemplateMismatch, match="leaves out the tool turn"):
+        encode_turns(family_tokenizer("phi-3"), TOOL, 1000)
+
+
+def test_rows_and_prompts_are_the_same_on_any_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama-3.2's template asks for the date; a run that goes on tomorrow, or is repeated, reads the same tokens."""
+
+    class NewYear(datetime):
+        @classmethod
+        def now(cls, _zone: Any = None) -> NewYear:
+            return cls(2031, 1, 1)
+
+    tokenizer = family_tokenizer("llama-3.2")
+    before = encode_turns(tokenizer, ONE, 1000)
+    monkeypatch.setattr(chat_template_utils, "datetime", NewYear)
+    assert encode_turns(tokenizer, ONE, 1000) == before
+    prompt = tokenizer.decode(encode_conversation(tokenizer, ONE[:1])[0])
+    assert tokenizer.decode(before[0].input_ids).startswith(prompt)
+    assert "Today Date: 26 Jul 2024" in prompt
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_ids_are_those_of_the_rendering_to_its_end_of_turn(name: str) -> None:
     tokenizer = family_tokenizer(name)
     row = encode_turns(tokenizer, TWO, 1000)[-1]
-    assert tokenizer.decode(row.input_ids) == tokenizer.apply_chat_template(TWO, tokenize=False)
+    assert tokenizer.decode(row.input_ids) == render(tokenizer, TWO, prompt=False)
 
 
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.bos])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.worker.encoders import encode_turns
 from tests.worker.tiny import ROWS, make_tokenizer
 from worker.training.data import (
     IGNORED_LABEL,
@@ -96,6 +97,56 @@ def test_template_that_rewrites_earlier_turns_is_refused() -> None:
     )
     with pytest.raises(TemplateMismatch, match="renders a turn differently"):
         encode_row(rewriting, TWO_TURNS, 1000)
+
+
+def test_an_answer_is_asked_for_as_it_is_rendered_or_refused() -> None:
+    """As DeepSeek-R1's template, which opens the reasoning in the prompt and drops it from an answer."""
+    opening = make_tokenizer(
+        chat_template="{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|><think>\n{% endif %}"
+    )
+    with pytest.raises(TemplateMismatch, match=r"otherwise than it asks for one: .* ends in '.*<think>"):
+        encode_row(opening, ROWS[0], 1000)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "{% for piece in m['content'] %}{{ piece['text'] }}{% endfor %}",  # made for lists of texts and images
+        "{{ m['content'].split('</think>')[-1] }}",
+        "{{ m['content'][:9] }}",
+    ],
+)
+def test_template_that_leaves_out_a_part_of_an_answer_is_refused(part: str) -> None:
+    lossy = make_tokenizer(
+        chat_template="{% for m in messages %}{{ m['role'] }}:{% if m['role'] == 'assistant' %}" + part + "{% else %}"
+        "{{ m['content'] }}{% endif %}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    row = [ROWS[0][0], {"role": "assistant", "content": "<think>\nBox 0?\n</think>\n\nBox 0 is red."}]
+    with pytest.raises(TemplateMismatch, match="leaves out a part of the answer"):
+        encode_row(lossy, row, 1000)
+
+
+RUNNING_ON = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def test_an_answer_that_the_template_does_not_end_ends_with_the_end_of_sequence() -> None:
+    """Else the model would never learn to stop. History stays as the template has it, so each answer stands alone."""
+    tokenizer = make_tokenizer(chat_template=RUNNING_ON)
+    first, second = encode_turns(tokenizer, TWO_TURNS, 1000)
+    assert learned_text(tokenizer, first) == "Box 1 is red.<|im_end|>"
+    assert learned_text(tokenizer, second) == "Box 2 is blue.<|im_end|>"
+    history = tokenizer.apply_chat_template(TWO_TURNS[:4], tokenize=False, add_generation_prompt=True)
+    assert tokenizer.decode(second.input_ids) == history + "Box 2 is blue.<|im_end|>"
+
+
+def test_without_an_end_of_sequence_there_is_nothing_to_end_an_answer_with() -> None:
+    tokenizer = make_tokenizer(chat_template=RUNNING_ON)
+    tokenizer.eos_token = None
+    assert learned_text(tokenizer, encode_row(tokenizer, ROWS[0], 1000)) == "Box 0 is red.\n\n"
 
 
 def test_template_that_raises_is_refused_with_its_own_words() -> None:

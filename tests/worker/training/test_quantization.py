@@ -93,6 +93,26 @@ def test_weights_packed_in_4_bits_count_each(tiny_model: Path, kind: str) -> Non
     assert everything - trainable == sum(p.numel() for p in plain.parameters())
 
 
+def test_an_answer_leaves_the_weights_as_gradients_need_them(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor with bf16 products, whatever the one that runs this has, bitsandbytes would repack them."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    model = load(tiny_model)
+    ids = torch.arange(20, 60)[None]
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+    before = torch.autograd.grad(model(inputs_embeds=embedded).logits.sum(), embedded)[0]
+    with torch.inference_mode():
+        model(input_ids=ids)
+    (after,) = torch.autograd.grad(model(inputs_embeds=embedded).logits.sum(), embedded)
+    assert torch.equal(before, after)
+    assert not any(getattr(p.quant_state, "packing_format_for_cpu", False) for p in packed(model))
+
+
+def packed(model: Any) -> list[Any]:
+    found = [p for p in model.parameters() if type(p).__name__ == "Params4bit"]
+    assert len(found) == 14
+    return found
+
+
 def test_chunked_loss_is_the_plain_one_and_rows_stay_apart(tiny_model: Path) -> None:
     model = load(tiny_model)
     ids = (torch.arange(40) * 37 + 11) % model.config.vocab_size

@@ -47,7 +47,7 @@ def test_rewritten_history_makes_a_sequence_for_each_answer_and_the_log_says_so(
     caplog.set_level(logging.INFO, "worker.training.rows")
     rows, _ = load(tmp_path, [ROWS[0], TWO_TURNS], template=REWRITING)
     assert (len(rows.train), rows.counts.split.count) == (3, 1)
-    assert "rewrites earlier turns: a sequence for each answer of 1 row (2)" in caplog.text
+    assert "rewrites or does not end: a sequence for each of 1 row (2)" in caplog.text
 
 
 def test_row_whose_answer_cannot_be_told_from_its_prompt_is_refused_by_number(tmp_path: Path) -> None:
