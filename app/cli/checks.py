@@ -21,7 +21,7 @@ app = typer.Typer()
 
 _WAIT_SECONDS = 20  # for the answer to the request; then its job is asked
 _POLL_SECONDS = 0.5
-_FACTS = ["format", "recognised_by", "kind", "rows", "unusable", "duplicates"]
+_FACTS = ["format", "recognised_by", "kind", "rows", "unusable"]
 
 
 @app.command("check")
@@ -97,21 +97,40 @@ def _progress(job: Mapping[str, Any]) -> str:
 def _print(report: Mapping[str, Any]) -> None:
     print_fields(report, _FACTS)
     for kind, count in report["counts"].items():
-        print(f"{'✕' if stops_training(kind) else '⚠'} {KIND_WORDS[ProblemKind(kind)]}: {count:,}")
-        for problem in report["problems"]:
-            if problem["kind"] == kind:
-                row = f"row {problem['row']}: " if problem["row"] else ""
-                print(f"    {row}{problem['field'] and problem['field'] + ' '}{problem['message']}")
-    for duplicate in report["duplicate_rows"]:
-        print(f"    row {duplicate['row']} says the same as row {duplicate['of']}")
+        named = [_problem(problem) for problem in report["problems"] if problem["kind"] == kind]
+        _print_list(f"{'✕' if stops_training(kind) else '⚠'} {KIND_WORDS[ProblemKind(kind)]}", count, named)
+    repeats = [f"row {each['row']} says the same as row {each['of']}" for each in report["duplicate_rows"]]
+    if repeats:
+        _print_list("⚠ Rows that repeat an earlier one", report["duplicates"], repeats)
     if report["tokens"]:
         _print_tokens(report["tokens"])
     if report["split"]:
-        print(f"Hold out {report['split']['rows']:,} rows for the eval loss: {report['split']['reason']}.")
+        _print_split(report["split"])
+
+
+def _print_list(what: str, count: int, named: list[str]) -> None:
+    more = [f"and {count - len(named):,} more"] if count > len(named) else []
+    print(f"{what}: {count:,}", *named, *more, sep="\n    ")
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    row = f"row {problem['row']}: " if problem["row"] else ""
+    return f"{row}{problem['field'] and problem['field'] + ' '}{problem['message']}"
 
 
 def _print_tokens(tokens: Mapping[str, Any]) -> None:
-    print_fields(tokens, ["model", "max_length", "p50", "p95", "max", "truncated", "answer_lost", "refused"])
+    rows, longest = tokens["rows"], tokens["max"]
+    print(f"Lengths under {tokens['model']}, in tokens: half of {rows:,} rows have at most {tokens['p50']:,},")
+    print(f"    95 % at most {tokens['p95']:,}, the longest {longest:,}")
+    print(f"    {tokens['truncated']:,} are longer than max_length = {tokens['max_length']:,};", end=" ")
+    print(f"{tokens['answer_lost']:,} of them lose a whole answer")
     for choice in tokens["choices"]:
         kept = f"{choice['rows']:,} rows and {choice['trained_tokens']:,} learned tokens"
-        print(f"overlong_rows: {choice['overlong_rows']} keeps {kept}")
+        print(f"    overlong_rows: {choice['overlong_rows']} keeps {kept}")
+
+
+def _print_split(split: Mapping[str, Any]) -> None:
+    values = f"eval_fraction: {split['eval_fraction']}, eval_max_rows: {split['eval_max_rows']}"
+    print(f"Hold out {split['rows']:,} rows for the eval loss ({values}): {split['reason']}.")
+    if split["twins"]:
+        print(f"    ⚠ {split['twins']:,} of them are also among the rows trained on: remove the duplicates first")

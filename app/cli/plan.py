@@ -59,7 +59,8 @@ def _print(plan: dict[str, Any]) -> None:
         for name, size in plan["components"].items():
             print(f"  {name:<12} {_gib(size):>10}")
         if plan["peak_bytes_with_plain_loss"]:
-            print(f"  with the logits of every position at once: {_gib(plan['peak_bytes_with_plain_loss'])}")
+            plain = f"{_gib(plan['peak_bytes_with_plain_loss'])}{_spare(plan['spare_bytes_with_plain_loss'])}"
+            print(f"  with the logits of every position at once, as is usual elsewhere: {plain}")
     print(f"steps: {plan['steps'] or 'unknown'}; time: {_time(plan)}")
     for assumption in plan["assumptions"]:
         print(f"  assumes {assumption}")
@@ -71,7 +72,14 @@ def _print(plan: dict[str, Any]) -> None:
 def _verdict(plan: dict[str, Any]) -> str:
     if plan["verdict"] is None:
         return ""
-    return f": {plan['verdict']} in {_gib(plan['vram_bytes'])} ({plan['vram_source']})"
+    return f": {plan['verdict']} in {_gib(plan['vram_bytes'])} ({plan['vram_source']}){_spare(plan['spare_bytes'])}"
+
+
+def _spare(size: int | None) -> str:
+    """By how much it fits, or does not."""
+    if size is None:
+        return ""
+    return f", {_gib(size)} to spare" if size >= 0 else f", {_gib(-size)} too much"
 
 
 def _time(plan: dict[str, Any]) -> str:

@@ -63,6 +63,8 @@ class Plan:
     vram_source: str | None
     loss: str | None  # how the logits are held
     peak_bytes_with_plain_loss: int | None
+    spare_bytes: int | None  # what the peak leaves of the card; below 0 what is missing
+    spare_bytes_with_plain_loss: int | None
     calibration: str | None
     disk_bytes: int
     schedule: Schedule
@@ -93,6 +95,7 @@ def make_plan(
     adapter_bytes = 0 if spec.method == "full" else adapter_file_bytes(trainable, spec)
     components, loss, not_planned = _components(architecture, spec, setting, calibration)
     peak = _total(components)
+    plain = _total(_components(architecture, spec, setting, calibration, Loss.PLAIN)[0])
     verdict = _judge(peak, box.vram_bytes)
     disk = _disk_bytes(architecture, spec, trainable.total, adapter_bytes)
     schedule = make_schedule(spec, data.rows, past)
@@ -117,8 +120,10 @@ def make_plan(
         verdict=verdict,
         vram_bytes=box.vram_bytes,
         vram_source=box.vram_source,
-        loss=loss,
-        peak_bytes_with_plain_loss=_with_plain_loss(architecture, spec, setting),
+        loss=loss.value if loss else None,
+        peak_bytes_with_plain_loss=plain,
+        spare_bytes=_spare(peak, box.vram_bytes),
+        spare_bytes_with_plain_loss=_spare(plain, box.vram_bytes),
         calibration=calibration.note if calibration else None,
         disk_bytes=disk,
         schedule=schedule,
@@ -129,15 +134,19 @@ def make_plan(
 
 
 def _components(
-    architecture: Architecture, spec: TrainingSpec, setting: Setting, calibration: Calibration | None
-) -> tuple[dict[str, int] | None, str | None, str | None]:
-    """Bytes by component, how the logits are held; or why they are not known."""
+    architecture: Architecture,
+    spec: TrainingSpec,
+    setting: Setting,
+    calibration: Calibration | None,
+    loss: Loss | None = None,
+) -> tuple[dict[str, int] | None, Loss | None, str | None]:
+    """Bytes by component, how the logits are held; or why they are not known. `loss` None: as the engine's own."""
     try:
-        peak = peak_of(architecture, spec, setting)
+        peak = peak_of(architecture, spec, setting, loss=loss)
     except NotPlanned as error:
         return None, None, error.message
     components = _with_overhead(peak)
-    loss = choose_loss(architecture, spec.modules_to_save).value
+    loss = loss or choose_loss(architecture, spec.modules_to_save)
     return (calibration.apply(components) if calibration else components), loss, None
 
 
@@ -149,13 +158,8 @@ def _with_overhead(peak: Peak) -> dict[str, int]:
     return {**asdict(peak), "overhead": overhead_bytes(peak.allocated)}
 
 
-def _with_plain_loss(architecture: Architecture, spec: TrainingSpec, setting: Setting) -> int | None:
-    """The peak where the loss takes the logits of every position at once, as it usually is done."""
-    try:
-        peak = peak_of(architecture, spec, setting, loss=Loss.PLAIN)
-    except NotPlanned:
-        return None
-    return peak.allocated + overhead_bytes(peak.allocated)
+def _spare(peak: int | None, vram: int | None) -> int | None:
+    return None if peak is None or vram is None else vram - peak
 
 
 def _judge(peak: int | None, vram: int | None) -> Verdict | None:

@@ -49,6 +49,8 @@ def test_eight_billion_in_four_bits_are_tight_in_12_gib_and_far_from_it_with_the
     assert (plan.fits, plan.verdict) == (True, "tight")
     assert plan.peak_bytes_with_plain_loss is not None
     assert plan.peak_bytes_with_plain_loss > 20 * GIB
+    assert (plan.peak_bytes, plan.spare_bytes) == (12 * GIB - (plan.spare_bytes or 0), plan.to_json()["spare_bytes"])
+    assert plan.spare_bytes_with_plain_loss == 12 * GIB - plan.peak_bytes_with_plain_loss
 
 
 @pytest.mark.parametrize(
