@@ -63,7 +63,7 @@ def test_the_queue_is_reordered_by_keyboard(page: Page, make_job: MakeJob) -> No
         make_job(name)
     page.goto("/queue")
     page.evaluate("window.stayed = true")
-    names, told = page.locator("#queue tbody .name"), page.locator("#queue [role=status]").first
+    names, told = page.locator("#queue tbody .name"), page.locator("#queue-told")
     page.locator("#up-3").focus()
     page.keyboard.press("Enter")
     expect(told).to_have_text("Job 3 is at place 2.")
@@ -84,7 +84,7 @@ def test_the_queue_is_paused_and_says_so_elsewhere(page: Page, make_job: MakeJob
     job = make_job()
     page.goto("/queue")
     page.get_by_label("After a failed training").select_option("pause the queue")
-    expect(page.locator("#queue [role=status]").first).to_have_text("After a failed training the queue pauses.")
+    expect(page.locator("#queue-told")).to_have_text("After a failed training the queue pauses.")
     page.get_by_role("button", name="Pause the queue").click()
     expect(page.locator(".queue-banner")).to_contain_text("The queue is paused.")
     page.locator("#hold-1").click()
