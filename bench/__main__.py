@@ -39,6 +39,7 @@ def convert_demo_model(folder: Path) -> Path:
 def main() -> None:
     run("startup_memory")
     run("metric_latency")
+    run("downloads")
     run("vram_simulation")
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"

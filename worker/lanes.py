@@ -5,7 +5,12 @@ from __future__ import annotations
 from app.core.jobs.models import Job
 from app.core.jobs.status import LIGHT_LANES, JobKind, Lane
 
-_LANES = {JobKind.CHECK: Lane.CHECK, JobKind.PREVIEW: Lane.VIEW}
+_LANES = {
+    JobKind.CHECK: Lane.CHECK,
+    JobKind.PREVIEW: Lane.VIEW,
+    JobKind.EXPORT: Lane.EXPORT,
+    JobKind.ADAPTER: Lane.DATA,
+}
 
 
 def lane_of(job: Job) -> Lane:

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
 
 from app.api.schemas import ArtifactOut
-from app.artifacts.zips import zip_response
+from app.artifacts.downloads import send_file, send_zip
+from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import get_artifact, list_artifacts
-from app.web.dependencies import FolderDep, JobDep, SessionDep
+from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["artifacts"])
+
+_READ = ["GET", "HEAD"]
+_RANGES: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The range that `Range` asks for, where `If-Range` is absent or still the ETag."},
+    416: {"description": "A range beyond the end, or several."},
+}
+
+
+def find_artifact(
+    job: JobDep, kind: str, session: SessionDep, step: int | None = None, id: int | None = None
+) -> Artifact:
+    """The newest of a kind, of one step or with one id if asked."""
+    return get_artifact(session, job, kind, step, id)
+
+
+ArtifactDep = Annotated[Artifact, Depends(find_artifact, scope="function")]
 
 
 @router.get("", name="api_list_artifacts")
 def list_all(job: JobDep, session: SessionDep) -> list[ArtifactOut]:
-    """What the job produced and what was merged from it, newest first."""
+    """What the job produced and what was made from it, newest first."""
     return [ArtifactOut.model_validate(artifact) for artifact in list_artifacts(session, job)]
 
 
-@router.get("/{kind}", name="api_download_artifact")
+@router.api_route("/{kind}", methods=_READ, name="api_download_artifact", responses=_RANGES)
 def download(
-    job: JobDep, kind: str, session: SessionDep, folder: FolderDep, step: int | None = None
-) -> StreamingResponse:
-    """The newest artifact of a kind (adapter, model, checkpoint, merged) as a zip."""
-    return zip_response(folder, job, get_artifact(session, job, kind, step))
+    request: Request, job: JobDep, artifact: ArtifactDep, database: DatabaseDep, folder: FolderDep
+) -> Response:
+    """The newest artifact of a kind (adapter, model, checkpoint, merged, gguf) as a zip, which can be resumed."""
+    return send_zip(request, database, folder, job, artifact)
+
+
+@router.api_route("/{kind}/files/{path:path}", methods=_READ, name="api_download_file", responses=_RANGES)
+def download_one(request: Request, job: JobDep, artifact: ArtifactDep, path: str, folder: FolderDep) -> Response:
+    """One file of an artifact as it lies there; its ETag is its SHA-256."""
+    return send_file(request, folder, job, artifact, path)

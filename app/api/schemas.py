@@ -107,6 +107,7 @@ class ModelOut(Out):
 
 
 class ArtifactOut(Out):
+    id: int
     kind: str
     job_id: int
     step: int | None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
-import httpx
 import typer
 
 from app.cli.client import Client
+from app.cli.downloads import check_file, check_zip, downloading
 from app.cli.jobs import show_job, wait_for
 from app.cli.output import EXIT_FAILED, AsJson, print_json, print_table
-from app.core.errors import InvalidInput
+from app.core.errors import NotFound
 from app.core.jobs.sampling import LARGEST_SEED, MOST_NEW_TOKENS
 
 app = typer.Typer(help="List and download what jobs produced.", no_args_is_help=True)
@@ -35,37 +35,45 @@ def _verified(answers: bool | None) -> bool | str:
 @app.command("download")
 def download(
     job: int,
-    kind: Annotated[str, typer.Argument(help="adapter, model, checkpoint or merged")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The zip file to write.")],
+    kind: Annotated[str, typer.Argument(help="adapter, model, checkpoint, merged or gguf")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    file: Annotated[str | None, typer.Option(help="One file of it, by the path that `list --json` shows.")] = None,
     step: Annotated[int | None, typer.Option(help="A checkpoint's step.")] = None,
+    artifact_id: Annotated[int | None, typer.Option("--id", help="One that is not the newest of its kind.")] = None,
     *,
     json: AsJson = False,
 ) -> None:
-    """Download an artifact as a zip. The file appears under its name only when it is whole."""
-    if not output.resolve().parent.is_dir():
-        raise InvalidInput(f"The folder of {output} does not exist.", field="output")
-    if output.is_dir():
-        raise InvalidInput(f"{output} is a folder; name the zip file to write.", field="output")
-    client = Client()
-    with client.stream(f"/jobs/{job}/artifacts/{kind}", step=step) as response:
-        _save(response, output)
-    of_kind = [a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind and step in (None, a["step"])]
-    known = {name: of_kind[0][name] for name in ("kind", "bytes", "files", "verified")}
-    result = {**known, "path": str(output), "zip_bytes": output.stat().st_size}
-    print_json(result) if json else print(f"{output}: {result['zip_bytes']:,} bytes")
+    """Download an artifact as a zip, or one file of it. It goes on where it broke off, and is verified.
+
+    The file appears under its name only when it is whole and as the dashboard lists it.
+    """
+    path, client = f"/jobs/{job}/artifacts/{kind}", Client()
+    artifact = _find(client, job, kind, step, artifact_id)
+    if artifact is None:
+        with client.stream(path, step=step, id=artifact_id):  # says what there is
+            raise NotFound(f"Job {job} has no {kind}.")
+    params = {"id": artifact["id"]}
+    if file is None:
+        with downloading(path, params, output) as partial:
+            check_zip(partial, artifact["files"])
+    else:
+        with downloading(f"{path}/files/{quote(file)}", params, output) as partial:
+            check_file(partial, next(each for each in artifact["files"] if each["path"] == file))
+    _show_download(artifact, file, output, json)
 
 
-def _save(response: httpx.Response, output: Path) -> None:
-    partial = output.with_name(output.name + ".part")
-    try:
-        with partial.open("wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+def _find(client: Client, job: int, kind: str, step: int | None, artifact_id: int | None) -> dict[str, Any] | None:
+    """The newest of a kind, of one step or with one id if asked."""
+    of_kind = (a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind)
+    return next((a for a in of_kind if step in (None, a["step"]) and artifact_id in (None, a["id"])), None)
+
+
+def _show_download(artifact: dict[str, Any], file: str | None, output: Path, as_json: bool) -> None:
+    size = output.stat().st_size
+    known = {name: artifact[name] for name in ("kind", "bytes", "files", "verified")}
+    came = {"zip_bytes": size} if file is None else {"file": file, "file_bytes": size}
+    result = {**known, "path": str(output), **came}
+    print_json(result) if as_json else print(f"{output}: {size:,} bytes, each file as its SHA-256 says")
 
 
 @top.command("merge")

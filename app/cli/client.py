@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from app.core.paths import DataFolder
 from app.core.settings import Settings
 
 _TIMEOUT = httpx.Timeout(30.0, read=300.0)
+_STREAM_TIMEOUT = httpx.Timeout(30.0, read=None)
 
 
 class NotRunning(AppError):
@@ -26,6 +27,10 @@ class RequestFailed(AppError):
     """The dashboard refused the request."""
 
     code: ClassVar[str] = "request_failed"
+
+    def __init__(self, message: str, *, advice: str | None = None, status: int = 0) -> None:
+        super().__init__(message, advice=advice)
+        self.status = status  # of the answer
 
 
 class Client:
@@ -57,14 +62,16 @@ class Client:
         self._send("DELETE", path)
 
     @contextmanager
-    def stream(self, path: str, **params: Any) -> Iterator[httpx.Response]:
-        """An answer that is read as it comes."""
-        timeout = httpx.Timeout(30.0, read=None)
+    def stream(
+        self, path: str, headers: Mapping[str, str] | None = None, passing: Collection[int] = (), **params: Any
+    ) -> Iterator[httpx.Response]:
+        """An answer that is read as it comes; errors among the statuses `passing` are left to the caller."""
+        asked: dict[str, Any] = {"params": _present(params), "headers": headers, "timeout": _STREAM_TIMEOUT}
         try:
-            with self._http.stream("GET", path, params=_present(params), timeout=timeout) as response:
+            with self._http.stream("GET", path, **asked) as response:
                 if response.is_error:
                     response.read()
-                yield _checked(response)
+                yield response if response.status_code in passing else _checked(response)
         except httpx.TransportError as error:
             raise NotRunning(f"The connection to {self._http.base_url} broke: {error}") from error
 
@@ -138,11 +145,13 @@ def _checked(response: httpx.Response) -> httpx.Response:
     try:
         error = response.json()["error"]
     except (ValueError, KeyError, TypeError):
-        raise RequestFailed(f"The dashboard answered {response.status_code}: {response.text[:300]}") from None
+        told = f"The dashboard answered {response.status_code}: {response.text[:300]}"
+        raise RequestFailed(told, status=response.status_code) from None
     if response.status_code in (413, 422) or "field" in error:
         faults = error.get("faults") or [{"field": "", **error}]
         raise InvalidInput([Fault(f["field"], f["message"], f.get("advice")) for f in faults])
     if "possible" in error:
         raise Conflict(**{name: error.get(name) for name in ("message", "advice", "state", "possible")})
-    kind = NotFound if response.status_code == 404 else RequestFailed
-    raise kind(error["message"], advice=error.get("advice"))
+    if response.status_code == 404:
+        raise NotFound(error["message"], advice=error.get("advice"))
+    raise RequestFailed(error["message"], advice=error.get("advice"), status=response.status_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -70,12 +71,26 @@ def test_a_download_is_a_whole_zip_of_known_length(client: TestClient, job: Job,
     assert int(response.headers["content-length"]) == len(response.content)
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         assert archive.testzip() is None
-        assert sorted(archive.namelist()) == sorted(f"{name}/{path}" for path in [*CONTENT, META])
+        assert sorted(archive.namelist()) == sorted(f"{name}/{path}" for path in [*CONTENT, META, "SHA256SUMS"])
         for path, content in CONTENT.items():
             assert archive.read(f"{name}/{path}") == content
         assert json.loads(archive.read(f"{name}/{META}"))["kind"] == "adapter"
         (artifact,) = client.get(f"/api/v1/jobs/{job.id}/artifacts").json()
-        assert artifact["bytes"] == sum(file.file_size for file in archive.infolist())
+        sizes = {file.filename: file.file_size for file in archive.infolist()}
+        assert artifact["bytes"] == sum(sizes.values()) - sizes[f"{name}/SHA256SUMS"]
+
+
+def test_the_sums_in_the_zip_are_checked_by_sha256sum(
+    client: TestClient, job: Job, produce: Produce, tmp_path: Path
+) -> None:
+    produce()
+    response = client.get(f"/api/v1/jobs/{job.id}/artifacts/adapter")
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        archive.extractall(tmp_path)
+    place = tmp_path / f"loradeck-job-{job.id}-adapter"
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=place, check=True, capture_output=True)
+    (place / "nested/README.md").write_text("another")
+    assert subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=place, capture_output=True).returncode == 1
 
 
 def test_a_checkpoint_is_asked_for_by_step(client: TestClient, job: Job, produce: Produce, refused: Shown) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.core.artifacts.manifest import META as META
 from app.core.artifacts.manifest import folder_fault as folder_fault
-from app.core.artifacts.manifest import hash_file, seal
+from app.core.artifacts.manifest import list_file, seal
 from worker.artifacts.disk import check_free_space, telling_full_disk
 from worker.base_models.publish import files_of, publish_folder, sync_folder
 
@@ -45,10 +45,7 @@ def folder_bytes(folder: Path) -> int:
 
 def _write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
     """Written last, once the files are on the disk: its presence says that everything else is there."""
-    files = [
-        {"path": str(file.relative_to(folder)), "bytes": file.stat().st_size, "sha256": hash_file(file)}
-        for file in files_of(folder)
-    ]
+    files = [list_file(folder, file) for file in files_of(folder)]
     content = {**meta, "created_at": time.time(), "versions": current_versions(), "files": files}
     with (folder / META).open("w", encoding="utf-8") as out:
         out.write(seal(content))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ def hash_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def list_file(folder: Path, file: Path) -> dict[str, Any]:
+    """{path, bytes, sha256, crc32} of a file below the folder, read once; a zip needs the last of them."""
+    digest, crc32, size = hashlib.sha256(), 0, 0
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            crc32, size = zlib.crc32(chunk, crc32), size + len(chunk)
+    return {"path": str(file.relative_to(folder)), "bytes": size, "sha256": digest.hexdigest(), "crc32": crc32}
 
 
 def seal(meta: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,21 +11,43 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app.core.artifacts.manifest import META as META
+from app.core.artifacts.manifest import list_file
 from app.core.artifacts.models import Artifact
-from app.core.errors import NotFound
+from app.core.database import Database
+from app.core.errors import Conflict, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind
 from app.core.paths import DataFolder
 
 
 def read_files(folder: Path) -> list[dict[str, Any]]:
-    """[{path, bytes, sha256}] of a finished folder: what its `meta.json` lists, and that file itself.
+    """[{path, bytes, sha256, crc32}] of a finished folder: what its `meta.json` lists, and that file itself.
 
     Raises: OSError, KeyError, ValueError.
     """
-    content = (folder / META).read_bytes()
-    files: list[dict[str, Any]] = json.loads(content)["files"]
-    return [*files, {"path": META, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}]
+    files: list[dict[str, Any]] = json.loads((folder / META).read_bytes())["files"]
+    return [*files, list_file(folder, folder / META)]
+
+
+def list_meta(folder: Path) -> dict[str, Any]:
+    """{path, bytes, sha256, crc32} of the `meta.json` itself, which artifacts of earlier versions do not list.
+
+    Raises: Conflict where it is gone.
+    """
+    try:
+        return list_file(folder, folder / META)
+    except OSError as error:
+        raise Conflict(f"{META} of this artifact is missing from the data folder: {error}") from error
+
+
+def keep_files(database: Database, artifact_id: int, files: list[dict[str, Any]]) -> None:
+    """Remember what was computed of an artifact's files, where it is still there."""
+    with database.write() as session:
+        artifact = session.get(Artifact, artifact_id)
+        if artifact is not None:
+            artifact.files = files
+            artifact.bytes = sum(file["bytes"] for file in files)
+            session.add(artifact)
 
 
 def record(session: Session, folder: DataFolder, job_id: int, step: int | None, data: dict[str, Any]) -> Artifact:
@@ -54,15 +75,19 @@ def trained_kind(job: Job) -> str:
     return "model" if job.spec.get("method") == "full" else "adapter"
 
 
-def find_artifact(session: Session, job: Job, kind: str, step: int | None = None) -> Artifact | None:
-    """The newest of a kind (adapter, model, checkpoint, merged), of one step if asked."""
-    found = (a for a in list_artifacts(session, job) if a.kind == kind and step in (None, a.step))
-    return next(found, None)
+def find_artifact(
+    session: Session, job: Job, kind: str, step: int | None = None, artifact_id: int | None = None
+) -> Artifact | None:
+    """The newest of a kind (adapter, model, checkpoint, merged, gguf), of one step or with one id if asked."""
+    of_kind = (a for a in list_artifacts(session, job) if a.kind == kind)
+    return next((a for a in of_kind if step in (None, a.step) and artifact_id in (None, a.id)), None)
 
 
-def get_artifact(session: Session, job: Job, kind: str, step: int | None = None) -> Artifact:
+def get_artifact(
+    session: Session, job: Job, kind: str, step: int | None = None, artifact_id: int | None = None
+) -> Artifact:
     """Raises: NotFound that says what there is."""
-    artifact = find_artifact(session, job, kind, step)
+    artifact = find_artifact(session, job, kind, step, artifact_id)
     if artifact is None:
         kinds = ", ".join(sorted({a.kind for a in list_artifacts(session, job)})) or "nothing yet"
         raise NotFound(f"Job {job.id} has no {kind}.", advice=f"It has: {kinds}.")

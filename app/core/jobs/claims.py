@@ -27,7 +27,8 @@ _IN_LANE = {
     Lane.GPU: f"job.kind IN ('train', 'merge', 'playground') AND NOT {_ON_CPU} AND {_QUEUE_GOES_ON}",
     Lane.CHAT: _ON_CPU,
     Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
-    Lane.DATA: "job.kind = 'import' AND job.dataset_id IS NOT NULL",
+    Lane.DATA: "(job.kind = 'import' AND job.dataset_id IS NOT NULL OR job.kind = 'adapter')",
+    Lane.EXPORT: "job.kind = 'export'",
     Lane.CHECK: "job.kind = 'check'",
     Lane.VIEW: "job.kind = 'preview'",
 }

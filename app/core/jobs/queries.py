@@ -16,9 +16,10 @@ from app.core.jobs.status import ACTIVE, JobKind, JobStatus
 from app.core.models.models import BaseModel, ModelStatus
 
 WORKER_ALIVE_SECONDS = 10.0  # a heartbeat is written every second
-LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.IMPORT, JobKind.CHECK)
+LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.EXPORT, JobKind.ADAPTER, JobKind.IMPORT, JobKind.CHECK)
 _NO_PREVIEW = col(Job.kind) != JobKind.PREVIEW  # those have a lane of their own, and are gone in a moment
-_GPU_FIRST = case((col(Job.kind).in_((JobKind.IMPORT, JobKind.CHECK)), 1), else_=0)
+_BESIDE = (JobKind.IMPORT, JobKind.CHECK, JobKind.EXPORT, JobKind.ADAPTER)
+_GPU_FIRST = case((col(Job.kind).in_(_BESIDE), 1), else_=0)
 
 
 @dataclass(frozen=True, slots=True)

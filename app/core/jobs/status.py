@@ -36,6 +36,8 @@ class JobKind(StrEnum):
     PLAYGROUND = "playground"  # one answer, or a chat
     CHECK = "check"  # what is wrong with a data file, and how its rows look to a model
     PREVIEW = "preview"  # some rows as training would see them
+    EXPORT = "export"  # make another program's file of a model, or send what was made to the hub
+    ADAPTER = "adapter"  # take in an adapter that was trained elsewhere
 
 
 class Lane(StrEnum):
@@ -44,7 +46,8 @@ class Lane(StrEnum):
     GPU = "gpu"  # train, merge, playground
     CHAT = "chat"  # on the CPU: chats that were asked not to wait for what trains
     MODEL = "model"  # imports of base models: a download of hours holds up nothing else
-    DATA = "data"  # imports of datasets
+    DATA = "data"  # imports of datasets, and of adapters
+    EXPORT = "export"  # on the CPU, or waiting for the network
     CHECK = "check"  # of datasets: a million rows under a model take an hour
     VIEW = "view"  # previews: somebody waits for them
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import zlib
 from typing import Any
 
 import pytest
@@ -40,7 +41,8 @@ def test_sizes_and_hashes_come_from_the_folder(session: Session, folder: DataFol
     (artifact,) = list_artifacts(session, job)
     assert (artifact.kind, artifact.path, artifact.step) == ("adapter", "adapter", 7)
     content = (folder.job(job.key) / "adapter" / META).read_bytes()
-    meta = {"path": META, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    digest = hashlib.sha256(content).hexdigest()
+    meta = {"path": META, "bytes": len(content), "sha256": digest, "crc32": zlib.crc32(content)}
     assert artifact.files == [*FILES, meta]
     assert artifact.bytes == 5 + 7 + len(content)
     assert (artifact.verified, artifact.certificate) == (None, None)
