@@ -171,7 +171,8 @@ def test_every_kind_of_job_has_one_lane(session: Session) -> None:
         Lane.GPU: ["merge", "playground", "train"],
         Lane.CHAT: ["aside"],
         Lane.MODEL: ["import m"],
-        Lane.DATA: ["import d"],
+        Lane.DATA: ["import d", "adapter"],
+        Lane.EXPORT: ["export"],
         Lane.CHECK: ["check"],
         Lane.VIEW: ["preview"],
     }
