@@ -40,6 +40,9 @@ def main() -> None:
     run("startup_memory")
     run("metric_latency")
     run("downloads")
+    run("first_problem")
+    run("plan_time")
+    run("vram_golden")
     run("vram_simulation")
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"

@@ -83,7 +83,10 @@ def _wait(client: Client, job: dict[str, Any], *, quiet: bool) -> dict[str, Any]
             job = client.get(f"/jobs/{job['id']}")
     except KeyboardInterrupt:
         client.post(f"/jobs/{job['id']}/cancel")
+        _print_found(job["summary"], quiet=quiet)
         raise
+    if job["status"] == JobStatus.CANCELLED:
+        _print_found(job["summary"], quiet=quiet)
     report: dict[str, Any] = client.get(f"/datasets/check/{job['id']}")
     return report
 
@@ -94,11 +97,16 @@ def _progress(job: Mapping[str, Any]) -> str:
     return f"{done}: {job['summary'].get('rows', 0):,} rows{left}"
 
 
+def _print_found(summary: Mapping[str, Any], *, quiet: bool) -> None:
+    """What a check had found when it was stopped."""
+    if not quiet and summary.get("rows"):
+        print(f"Stopped after {summary['rows']:,} rows, of which {summary['unusable']:,} cannot be used.")
+        _print_problems(summary)
+
+
 def _print(report: Mapping[str, Any]) -> None:
     print_fields(report, _FACTS)
-    for kind, count in report["counts"].items():
-        named = [_problem(problem) for problem in report["problems"] if problem["kind"] == kind]
-        _print_list(f"{'✕' if stops_training(kind) else '⚠'} {KIND_WORDS[ProblemKind(kind)]}", count, named)
+    _print_problems(report)
     repeats = [f"row {each['row']} says the same as row {each['of']}" for each in report["duplicate_rows"]]
     if repeats:
         _print_list("⚠ Rows that repeat an earlier one", report["duplicates"], repeats)
@@ -106,6 +114,12 @@ def _print(report: Mapping[str, Any]) -> None:
         _print_tokens(report["tokens"])
     if report["split"]:
         _print_split(report["split"])
+
+
+def _print_problems(found: Mapping[str, Any]) -> None:
+    for kind, count in found["counts"].items():
+        named = [_problem(problem) for problem in found["problems"] if problem["kind"] == kind]
+        _print_list(f"{'✕' if stops_training(kind) else '⚠'} {KIND_WORDS[ProblemKind(kind)]}", count, named)
 
 
 def _print_list(what: str, count: int, named: list[str]) -> None:

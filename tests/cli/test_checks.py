@@ -10,6 +10,8 @@ import pytest
 
 from app.cli import checks
 from app.cli.client import Client
+from app.core.database import Database
+from app.core.jobs import queue
 from tests.cli.conftest import Command
 from tests.data_lane import DataLane
 
@@ -72,6 +74,39 @@ def test_a_check_that_takes_longer_is_waited_for(
     result = loradeck("datasets", "check", path)
     assert (result.code, result.err != "", "format: text" in result.out) == (0, True, True)
     assert loradeck("datasets", "check", path, "--json").err == ""
+
+
+def test_a_check_that_is_cancelled_tells_what_it_had_found(
+    loradeck: Command, tmp_path: Path, data_lane: DataLane, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = {"row": 7, "field": "output", "kind": "empty_answer", "message": "has no answer: it is empty"}
+    found = {"rows": 1200, "unusable": 30, "counts": {"empty_answer": 30}, "problems": [problem]}
+
+    def cancel(get: Any) -> Any:
+        def answer(client: Client, path: str, **params: Any) -> Any:
+            if path.startswith("/jobs/"):
+                with database.write() as session:
+                    job = queue.get_job(session, int(path.rpartition("/")[2]))
+                    job.summary = found
+                    queue.request_cancel(session, job)
+            return get(client, path, **params)
+
+        return answer
+
+    monkeypatch.setattr(checks, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(Client, "get", cancel(_with_a_worker(Client.get)))
+    data_lane.paused = True
+    try:
+        result = loradeck("datasets", "check", write(tmp_path / "rows.jsonl", [{"text": "one"}]))
+    finally:
+        data_lane.paused = False
+    assert (result.code, "is cancelled" in result.err) == (1, True)
+    assert result.out.splitlines() == [
+        "Stopped after 1,200 rows, of which 30 cannot be used.",
+        "✕ Empty answers: 30",
+        "    row 7: output has no answer: it is empty",
+        "    and 29 more",
+    ]
 
 
 def test_without_a_worker_it_says_so(

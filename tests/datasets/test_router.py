@@ -123,7 +123,9 @@ def test_preview_goes_through_the_rows(client: TestClient) -> None:
     lines = [json.dumps({"prompt": f"p{n}", "completion": f"c{n}"}) for n in range(1, 13)]
     _upload(client, "long.jsonl", "\n".join(lines).encode())
     assert "?first=11" in client.get("/datasets/2").text
-    assert "Rows 11 to 12" in client.get("/datasets/2?first=11").text
+    second = client.get("/datasets/2?first=11").text
+    assert "Rows 11 to 12 of 12" in second
+    assert '<input id="from-row" name="first" type="number" min="1" max="12" value="11">' in second
     beyond = client.get("/datasets/2?first=99").text
     assert "There is no row 99" in beyond
     assert "Rows 99" not in beyond

@@ -118,6 +118,7 @@ def test_what_cannot_be_used_is_removed_with_its_file_and_its_job_stays(
     failed = _go_on(paused, database)
     page = client.get(place).text
     assert "row 2: is not valid JSON" in page
+    assert "Mend these rows, or leave them out, and upload the file again" in page
     assert "Read columns as" not in page, "mapping mends no broken row"
     assert client.post(f"{place}/forget").url.path == "/datasets"
     assert client.get(place).status_code == 404

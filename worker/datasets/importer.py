@@ -16,6 +16,7 @@ from app.core.errors import DatasetFormatError, DatasetImportError, InvalidInput
 from worker.base_models.publish import hash_file, link_or_copy_file, publish_folder
 from worker.base_models.stages import Stages
 from worker.context import JobContext
+from worker.datasets.at_once import report_at_once
 from worker.datasets.hub import Download, download_dataset
 from worker.limits import limit_memory
 
@@ -40,7 +41,7 @@ def run_import(context: JobContext) -> dict[str, Any]:
         rows = FileRows(files, download.choice.files, stages)
         place = f"{source['hub_id']}, split {download.choice.split}"
         checked = _normalise(place, rows, folder / ROWS, context.payload["columns"])
-        facts = _facts(source, download, files, rows.counts, checked)
+        facts = _facts(source, download, files, rows.counts, checked) | report_at_once(folder / ROWS, checked)
         stages.enter("save")
     stages.finish()
     logger.info("%s: %d rows of the format %s", source["hub_id"], checked.rows, checked.format)

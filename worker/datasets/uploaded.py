@@ -10,6 +10,7 @@ from app.core.datasets.normalise import ROWS, UNMAPPED, Checked, Faults, Unknown
 from app.core.datasets.reader import Place, read_rows
 from app.core.paths import fsync_folder
 from worker.context import JobContext
+from worker.datasets.at_once import report_at_once
 from worker.datasets.progress import Progress
 from worker.limits import ROWS_MEMORY_BYTES, limit_memory
 
@@ -30,6 +31,7 @@ def run_import(context: JobContext) -> dict[str, Any]:
     fsync_folder(target)
     logger.info("%s: %d rows of the format %s", payload["name"], checked.rows, checked.format)
     return {
+        **report_at_once(target / ROWS, checked),
         "format": checked.format,
         "kind": checked.kind.value,
         "columns": checked.columns,

@@ -138,6 +138,9 @@ class Split(TypedDict):
     twins: int
 
 
+AT_ONCE = "doctor"  # in an import's summary, of a small file: {version of Loradeck, report}
+
+
 class Report(TypedDict):
     """All that was found. `counts` are of problems by kind; `problems` and `duplicate_rows` name the first of them."""
 

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from sqlmodel import Session, col, select
 
+from app import __version__
 from app.core.datasets.columns import Columns
 from app.core.datasets.models import Dataset
-from app.core.datasets.report import Report
+from app.core.datasets.report import AT_ONCE, Report
 from app.core.datasets.store import Upload
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
@@ -59,7 +60,10 @@ def find_check(
 def list_checks(
     session: Session, dataset: Dataset, model: BaseModel | None = None, max_length: int | None = None
 ) -> list[Job]:
-    """Jobs that were asked for just this, the newest first, however they ended. Raises: as `ask_check`."""
+    """Jobs that were asked for just this, the newest first, however they ended. Raises: as `ask_check`.
+
+    Without a model the import is the last of them where it brought a report of its own.
+    """
     wanted = _spec_of(dataset, model, max_length)
     query = select(Job).where(
         Job.kind == JobKind.CHECK,
@@ -67,7 +71,18 @@ def list_checks(
         Job.base_model_id == (model.id if model else None),
     )
     newest = session.exec(query.order_by(col(Job.id).desc()).limit(_LOOKED_THROUGH))
-    return [job for job in newest if job.spec == wanted]
+    alike = [job for job in newest if job.spec == wanted]
+    return alike if model else [*alike, *_reporting_import(session, dataset)]
+
+
+def _reporting_import(session: Session, dataset: Dataset) -> Sequence[Job]:
+    """The dataset's import, where it told all that this version would find."""
+    imports = select(Job).where(
+        Job.kind == JobKind.IMPORT, Job.dataset_id == dataset.id, Job.status == JobStatus.COMPLETED
+    )
+    newest = session.exec(imports.order_by(col(Job.id).desc())).first()
+    told = newest.summary.get(AT_ONCE) if newest else None
+    return [newest] if newest and told and told["version"] == __version__ else []
 
 
 def ask_file_check(
@@ -125,7 +140,7 @@ def read_report(job: Job) -> Report:
         raise InvalidInput(check_faults(job))
     if job.status != JobStatus.COMPLETED:
         raise Conflict(f"The check (job {job.id}) is {job.status}.", advice="Ask for it again.")
-    return cast(Report, job.summary)
+    return cast(Report, job.summary[AT_ONCE]["report"] if job.kind == JobKind.IMPORT else job.summary)
 
 
 def check_faults(job: Job) -> Sequence[Fault]:

@@ -17,10 +17,12 @@ import pytest
 from app.core.database import Database
 from app.core.datasets.kinds import RowKind
 from app.core.datasets.models import DatasetStatus
+from app.core.datasets.report import AT_ONCE
 from app.core.datasets.store import Upload, get_dataset, rows_path
 from app.core.datasets.uploads import queue_upload
 from app.core.errors import JobCancelled
-from app.core.jobs import queue
+from app.core.jobs import checks, queue
+from app.core.jobs.checks import ask_check, read_report
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import ENDED, JobStatus
 from app.core.paths import DataFolder
@@ -229,6 +231,23 @@ def test_an_import_that_was_interrupted_begins_anew(run: Run, folder: DataFolder
     (folder.dataset(1)).mkdir()
     (folder.dataset(1) / "rows.jsonl.part").write_text("half")
     assert run("a.jsonl", f"{GOOD}\n".encode()).job.status == JobStatus.COMPLETED
+
+
+def test_few_rows_bring_the_report_that_a_check_would_make_and_many_do_not(
+    run: Run, database: Database, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = b'{"prompt": "caf\xc3\x83\xc2\xa9", "completion": "A"}\n'
+    done = run("few.jsonl", row * 3).job
+    with database.write() as session:
+        dataset = get_dataset(session, "few")
+        told = ask_check(session, dataset)
+        assert told.id == done.id, "nothing is asked of the worker"
+        monkeypatch.setattr(checks, "__version__", "another")
+        asked = ask_check(session, dataset)
+    assert asked.id != done.id
+    assert read_report(told) == read_report(_wait(database, asked).job)
+    assert (read_report(told)["counts"], read_report(told)["duplicates"]) == ({"mojibake": 3}, 2)
+    assert AT_ONCE not in run("many.jsonl", row * 60_000).job.summary
 
 
 def test_a_light_child_starts_soon_and_imports_no_torch() -> None:
