@@ -77,9 +77,9 @@ class _StoredFile(UploadFile):
             await self._write_on()
 
     async def seek(self, offset: int) -> None:
-        """The parser has no more of it, and would have it read from the start."""
-        assert offset == 0
+        """The parser has no more of it."""
         await self._write_on()
+        self.file.seek(offset)
 
     async def _write_on(self) -> None:
         piece, self._gathered = bytes(self._gathered), bytearray()

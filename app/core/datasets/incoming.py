@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 _NAME = "incoming"
 
@@ -20,15 +21,27 @@ class IncomingFile(RawIOBase):
         self.path = self.folder / _NAME
         self.bytes = 0
         self._digest = hashlib.sha256()
-        self._file = self.path.open("wb", buffering=0)
+        self._file = self.path.open("w+b", buffering=0)
 
     @property
     def sha256(self) -> str:
         """Of what was written, as hexadecimal digits."""
         return self._digest.hexdigest()
 
+    def readable(self) -> bool:
+        return True
+
     def writable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int | None:
+        return self._file.readinto(buffer)
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """All of the data. Raises: OSError, such as of a full disk."""
