@@ -111,7 +111,8 @@ def last_turns_encoder(rows: RowTokenizer, messages: Messages, start: int, max_l
 
 
 def _answers(messages: Messages) -> list[int]:
-    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    """Indices of the assistant's messages that are learned."""
+    return [i for i, message in enumerate(messages) if message["role"] == "assistant" and "weight" not in message]
 
 
 def encode_answers(

@@ -31,10 +31,14 @@ class BitDropout(torch.nn.Dropout):
 
 
 def _keep_mask(shape: torch.Size, dropped: int) -> torch.Tensor:
-    """Boolean, True with a chance of 1 - dropped/65,536."""
-    elements = math.prod(shape)
+    """int8, 1 with a chance of 1 - dropped/65,536, else 0.
+
+    A comparison to booleans, and their product with floats, take three times as long as this does.
+    """
+    elements, lowest = math.prod(shape), dropped - _STEPS // 2
     draws = torch.empty((elements + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return (draws.view(torch.int16)[:elements] >= dropped - _STEPS // 2).view(shape)
+    kept = draws.view(torch.int16)[:elements].clamp_(lowest - 1, lowest).sub_(lowest - 1)
+    return kept.to(torch.int8).view(shape)
 
 
 class _Masked(torch.autograd.Function):
@@ -43,13 +47,17 @@ class _Masked(torch.autograd.Function):
     def forward(ctx: Any, input: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
         ctx.save_for_backward(mask)
         ctx.scale = scale
-        return (input * mask).mul_(scale)
+        return _masked(input, mask, scale)
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (mask,) = ctx.saved_tensors
-        return (gradients[0] * mask).mul_(ctx.scale), None, None
+        return _masked(gradients[0], mask, ctx.scale), None, None
+
+
+def _masked(values: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+    return mask.to(values.dtype).mul_(values).mul_(scale)
 
 
 def quicken_dropout(model: torch.nn.Module) -> None:

@@ -82,6 +82,15 @@ class Sequences(Sequence[EncodedRow]):
         labels = np.where(self._arrays.learned[span], ids, IGNORED_LABEL)
         return EncodedRow(ids.tolist(), labels.tolist(), int(self._index[at, _TOTAL]), int(self._index[at, _ROW]) + 1)
 
+    def find_token(self, least: int) -> tuple[int, int] | None:
+        """The first token of all that were written that is `least` or above, and its row in the dataset, from 1."""
+        ids = self._arrays.input_ids
+        if not len(ids) or int(ids.max()) < least:
+            return None
+        at = int(np.argmax(ids >= least))
+        sequence = int(np.searchsorted(self._index[:, _END], at, side="right"))
+        return int(ids[at]), int(self._index[sequence, _ROW]) + 1
+
     @property
     def lengths(self) -> Whole:
         """Tokens of each sequence."""

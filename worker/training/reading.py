@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.core.datasets.split import held_out_of
+from app.core.datasets.turns import UNLEARNED
 from app.core.errors import DatasetFormatError, Fault
 
 Messages = list[dict[str, str]]
@@ -57,8 +58,10 @@ def text_of(row: Object) -> str:
 
 
 def as_messages(turns: Any) -> Messages:
-    """Turns with role and content as strings, nothing else. Raises: KeyError, TypeError."""
-    return [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns]
+    """Turns with role and content as strings, and of an answer that it is not learned. Raises: KeyError, TypeError."""
+    return [
+        {"role": str(t["role"]), "content": str(t["content"])} | (UNLEARNED if "weight" in t else {}) for t in turns
+    ]
 
 
 def hash_rows(path: Path) -> str:

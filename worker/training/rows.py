@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.datasets.split import share_of
-from app.core.errors import DatasetFormatError, Fault
+from app.core.errors import DatasetFormatError, Fault, InvalidInput
 from app.core.jobs.spec import TrainingSpec
 from worker.context import JobContext
 from worker.training.callback import check_cancelled
@@ -41,8 +41,11 @@ class EncodedRows:
     left_to_train: int = 0  # rows that eval_fraction would have held out, too, but for eval_max_rows
 
 
-def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> EncodedRows:
-    """The payload's dataset, encoded. Raises: DatasetFormatError naming the row, DiskFull, JobCancelled."""
+def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec, vocabulary: int | None = None) -> EncodedRows:
+    """The payload's dataset, encoded for a model that knows so many tokens.
+
+    Raises: DatasetFormatError naming the row, InvalidInput, DiskFull, JobCancelled.
+    """
     dataset = context.payload["dataset"]
     path, model_folder = Path(dataset["path"]), Path(context.payload["base_model"]["path"])
     decides = what_decides(tokenizer, model_folder, check_unchanged(path, dataset.get("sha256")), spec)
@@ -53,6 +56,7 @@ def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> Encode
     sequences, counts = find_or_encode(
         Path(dataset["tokens"]), decides, path.stat().st_size, encode, lambda: check_cancelled(context)
     )
+    _refuse_unknown_token(sequences, tokenizer, vocabulary)
     _, held_out = split_rows(counts.rows, spec.eval_fraction, spec.seed, spec.eval_max_rows)
     left_to_train = share_of(counts.rows, spec.eval_fraction) - len(held_out)
     train, evaluation = sequences.split(held_out)
@@ -64,6 +68,19 @@ def load_rows(context: JobContext, tokenizer: Any, spec: TrainingSpec) -> Encode
     _require_eval_rows(rows, spec, dataset["name"])
     _log(rows, spec)
     return rows
+
+
+def _refuse_unknown_token(sequences: Sequences, tokenizer: Any, vocabulary: int | None) -> None:
+    """A tokenizer may have got tokens that the model was not grown for: its embeddings cannot be asked for them."""
+    found = None if vocabulary is None else sequences.find_token(vocabulary)
+    if found is not None:
+        token, row = found
+        spelled = tokenizer.convert_ids_to_tokens(token)
+        message = (
+            f"has embeddings for {vocabulary:,} tokens, but row {row} has the token {spelled} with the id {token:,}"
+        )
+        advice = "Grow it once (`model.resize_token_embeddings(len(tokenizer))`, save it), and register that folder."
+        raise InvalidInput([Fault("base_model", message, advice)])
 
 
 def _refuse_if_none(rows: EncodedRows, spec: TrainingSpec, name: str) -> None:

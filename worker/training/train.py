@@ -64,7 +64,7 @@ def run_training(context: JobContext) -> dict[str, Any]:
     if hardware.device.type == "cpu":
         quicken_dropout(model)
     context.spool.phase("tokenize")
-    rows = load_rows(context, tokenizer, spec)
+    rows = load_rows(context, tokenizer, spec, model.get_input_embeddings().weight.shape[0])
     with keeping_proofs(context.payload.get("proofs"), what_decides(Path(base["path"]), spec, hardware)):
         summary = Run(context, spec, hardware, model, tokenizer, rows).train()
     summary |= {"optim": choose_optim(spec, hardware), "quantization": quantization.name if quantization else None}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.core.datasets.fields import answer_field, question, text_field
 from app.core.datasets.kinds import RowKind
 from app.core.datasets.pairs import of_conversations, of_prompt, of_question
-from app.core.datasets.turns import Messages, opening, opens_with_answer, read_conversations, read_messages
+from app.core.datasets.turns import (
+    Messages,
+    opening,
+    opens_with_answer,
+    read_conversations,
+    read_history,
+    read_messages,
+)
 
 Normalised = dict[str, Any]  # one of the three kinds of row, see RowKind
 
@@ -64,7 +71,7 @@ def _sharegpt(row: Mapping[str, Any]) -> Normalised:
 
 
 def _alpaca(row: Mapping[str, Any]) -> Normalised:
-    return _dialogue(row, question(row, "input"), answer_field(row, "output"))
+    return _dialogue(row, question(row, "input"), answer_field(row, "output"), read_history(row))
 
 
 def _dolly(row: Mapping[str, Any]) -> Normalised:
@@ -75,17 +82,22 @@ def _prompt_completion(row: Mapping[str, Any]) -> Normalised:
     return _dialogue(row, text_field(row, "prompt"), answer_field(row, "completion"))
 
 
-def _dialogue(row: Mapping[str, Any], prompt: str, answer: str) -> Normalised:
+def _dialogue(row: Mapping[str, Any], prompt: str, answer: str, before: Sequence[dict[str, str]] = ()) -> Normalised:
     turns: Messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    return {"messages": [*opening(row), *turns]}
+    return {"messages": [*opening(row), *before, *turns]}
 
 
 def _text(row: Mapping[str, Any]) -> Normalised:
     return {"text": text_field(row, "text")}
 
 
-def _left_out(row: Mapping[str, Any]) -> str | None:
-    return "Opening answers that no user's turn precedes are left out of" if opens_with_answer(row) else None
+def _opening_left_out(row: Mapping[str, Any]) -> str | None:
+    return "Opening answers that no user's turn precedes are left out of" if opens_with_answer(row) else _tools(row)
+
+
+def _tools(row: Mapping[str, Any]) -> str | None:
+    """The calls themselves are learned; what could be called belongs into a system turn if the model shall know it."""
+    return "The tools that could be called are left out of" if row.get("tools") not in (None, [], "", "[]") else None
 
 
 def _names_its_prompt(row: Mapping[str, Any]) -> bool:
@@ -103,10 +115,12 @@ _ALL = (
     Format("preference", RowKind.PREFERENCE, "[prompt], chosen, rejected, [system]", of_prompt,
            holds=f"each {_TURNS}; prompt may be missing where chosen and rejected are whole conversations",
            suits=_names_its_prompt),
-    Format("messages", RowKind.MESSAGES, "messages", _messages, holds="a list of role and content"),
+    Format("messages", RowKind.MESSAGES, "messages", _messages, holds="a list of role and content",
+           notice=_tools),
     Format("sharegpt", RowKind.MESSAGES, "conversations, [system]", _sharegpt, holds="a list of from and value",
-           notice=_left_out),
-    Format("alpaca", RowKind.MESSAGES, "instruction, [input], output, [system]", _alpaca),
+           notice=_opening_left_out),
+    Format("alpaca", RowKind.MESSAGES, "instruction, [input], output, [system], [history]", _alpaca,
+           holds="history a list of [question, answer]"),
     Format("dolly", RowKind.MESSAGES, "instruction, [context], response, [system]", _dolly),
     Format("prompt_completion", RowKind.MESSAGES, "prompt, completion, [system]", _prompt_completion),
     Format("text", RowKind.TEXT, "text", _text),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from app.core.datasets.calls import with_calls
 from app.core.datasets.faults import RowFault
 from app.core.datasets.report import ProblemKind
 
 Messages = list[dict[str, str]]
 ROLES = ("system", "user", "assistant", "tool")  # not every chat template takes "tool": training names the row then
+UNLEARNED = {"weight": "0"}  # beside role and content of an answer that is shown and not learned
 
 START = ""
 _MAY_FOLLOW = {
@@ -20,6 +21,8 @@ _MAY_FOLLOW = {
     "assistant": ("user", "tool"),
     "tool": ("tool", "assistant"),
 }
+_ROLE_OF_NAME = {**{role: role for role in ROLES}, "developer": "system"}
+_REASONING = ("reasoning_content", "reasoning", "thinking")  # by which an answer's reasoning stands beside it
 _ROLE_OF_SPEAKER = {
     "system": "system",
     "human": "user",
@@ -33,7 +36,7 @@ _ROLE_OF_SPEAKER = {
 
 
 def read_messages(row: Mapping[str, Any]) -> Messages:
-    """`messages`: a list of {role, content, tool_calls?}. Raises: RowFault."""
+    """`messages`: a list of {role, content, tool_calls?, reasoning_content?, weight?}. Raises: RowFault."""
     turns = _list(row.get("messages"), "messages", "{role, content}")
     messages = [_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)]
     check_order(messages, "messages")
@@ -81,6 +84,18 @@ def opening(row: Mapping[str, Any]) -> Messages:
     return [{"role": "system", "content": system}] if system and system.strip() else []
 
 
+def read_history(row: Mapping[str, Any]) -> Messages:
+    """`history`, the turns before an alpaca row's own: a list of [question, answer]. Raises: RowFault."""
+    history = row.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RowFault("history", "is not a list of [question, answer]", ProblemKind.WRONG_TYPE)
+    return [
+        {"role": role, "content": _said(text, f"history[{index}][{side}]", role)}
+        for index, pair in enumerate(history)
+        for side, (role, text) in enumerate(zip(("user", "assistant"), pair, strict=True))
+    ]
+
+
 def _list(turns: Any, field: str, of: str) -> list[Any]:
     if not isinstance(turns, list) or not turns:
         raise RowFault(field, f"is not a list of {of}", ProblemKind.WRONG_TYPE)
@@ -88,12 +103,38 @@ def _list(turns: Any, field: str, of: str) -> list[Any]:
 
 
 def _message(turn: Any, place: str) -> dict[str, str]:
-    role = _one_of(turn, place, "role", "role and content", {role: role for role in ROLES})
+    role = _one_of(turn, place, "role", "role and content", _ROLE_OF_NAME)
+    content = _joined(turn.get("content"), f"{place}.content")
     calls = turn.get("tool_calls") if role == "assistant" else None
-    content = turn.get("content")
     if calls:
-        content = _with_calls(content, calls, place)
-    return {"role": role, "content": _said(content, f"{place}.content", role)}
+        content = with_calls(content, calls, place)
+    message = {"role": role, "content": _said(content, f"{place}.content", role)}
+    return {**message, **_learned(turn, message, place)} if role == "assistant" else message
+
+
+def _learned(turn: Mapping[str, Any], answer: dict[str, str], place: str) -> dict[str, str]:
+    """What else an answer says of itself: its reasoning goes before it, and with a weight of 0 it is not learned."""
+    weight = turn.get("weight")
+    if weight not in (None, 0, 1) or isinstance(weight, bool):
+        raise RowFault(f"{place}.weight", f"is {str(weight)[:40]}; it may be 0 or 1", ProblemKind.WRONG_TYPE)
+    field = next((name for name in _REASONING if turn.get(name)), None)
+    more = UNLEARNED if weight == 0 else {}
+    if field is None or "</think>" in answer["content"]:
+        return more
+    reasoning = _said(turn[field], f"{place}.{field}", "reasoning").strip()
+    return {"content": f"<think>\n{reasoning}\n</think>\n\n{answer['content']}", **more}
+
+
+def _joined(content: Any, place: str) -> Any:
+    """Parts of text as one text, a paragraph each."""
+    if not isinstance(content, list) or not content:
+        return content
+    kinds = [part.get("type") if isinstance(part, Mapping) else None for part in content]
+    odd = next((str(kind) for kind in kinds if kind != "text"), None)
+    if odd is not None:
+        raise RowFault(place, f"holds a part of the type {odd[:40]}; only text is learned", ProblemKind.WRONG_TYPE)
+    texts = [part.get("text") for part in content]
+    return "\n\n".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 
 def _spoken(turn: Any, place: str) -> dict[str, str]:
@@ -120,34 +161,12 @@ def _said(value: Any, place: str, role: str) -> str:
     return value
 
 
-def _with_calls(content: Any, calls: Any, place: str) -> Any:
-    """The turn's text, then each call as a line of JSON, since training learns text."""
-    if not isinstance(calls, list):
-        raise RowFault(f"{place}.tool_calls", "is not a list of {function: {name, arguments}}", ProblemKind.WRONG_TYPE)
-    lines = [_call(call, f"{place}.tool_calls[{index}]") for index, call in enumerate(calls)]
-    return "\n".join(([content] if isinstance(content, str) and content.strip() else []) + lines)
-
-
-def _call(call: Any, place: str) -> str:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RowFault(place, "is not {function: {name, arguments}}", ProblemKind.WRONG_TYPE)
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        arguments = _parsed(arguments, f"{place}.function.arguments")
-    return json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
-
-
-def _parsed(arguments: str, place: str) -> Any:
-    try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError) as error:
-        raise RowFault(place, f"is not valid JSON: {error}", ProblemKind.WRONG_TYPE) from error
-
-
 def _with_answer(messages: Messages, field: str) -> Messages:
-    if all(message["role"] != "assistant" for message in messages):
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
         raise RowFault(field, "has no answer: no assistant message behind a user's", ProblemKind.EMPTY_ANSWER)
+    if all("weight" in answer for answer in answers):
+        raise RowFault(field, "has no answer to learn: each has the weight 0", ProblemKind.EMPTY_ANSWER)
     return messages
 
 

@@ -48,7 +48,7 @@ def combination_faults(spec: TrainingSpec) -> list[Fault]:
         ),
         (spec.load_in_8bit and not quantised, "load_in_8bit", "needs `method: qlora`"),
         (
-            spec.use_dora and spec.load_in_8bit,
+            spec.use_dora and spec.load_in_8bit and quantised,
             "use_dora",
             "peft computes DoRA beside weights of 4 bits and not of 8; leave one of the two out",
         ),

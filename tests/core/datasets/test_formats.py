@@ -16,6 +16,8 @@ DOCS = Path(__file__).parents[3] / "docs" / "datasets.md"
 USER, ANSWER = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "T"}
 
+THOUGHT = {"role": "assistant", "content": "<think>\nR\n</think>\n\nA"}
+
 
 @pytest.mark.parametrize(
     ("row", "format_name", "messages"),
@@ -26,10 +28,20 @@ SYSTEM, TOOL = {"role": "system", "content": "S"}, {"role": "tool", "content": "
         ({"instruction": "Q", "input": "more", "output": "A"}, "alpaca",
          [{"role": "user", "content": "Q\n\nmore"}, ANSWER]),
         ({"system": "S", "instruction": "Q", "output": "A"}, "alpaca", [SYSTEM, USER, ANSWER]),
+        ({"instruction": "Q", "output": "A", "history": [["Q", "A"], ["Q", "A"]], "system": "S"}, "alpaca",
+         [SYSTEM, USER, ANSWER, USER, ANSWER, USER, ANSWER]),
         ({"prompt": "Q", "completion": "A"}, "prompt_completion", [USER, ANSWER]),
         ({"prompt": "Q", "completion": "A", "system": "S", "id": 5}, "prompt_completion", [SYSTEM, USER, ANSWER]),
         ({"messages": [SYSTEM, USER, ANSWER, USER, ANSWER]}, "messages", [SYSTEM, USER, ANSWER, USER, ANSWER]),
         ({"messages": [{**USER, "weight": 1}, ANSWER]}, "messages", [USER, ANSWER]),
+        ({"messages": [{"role": "developer", "content": "S"}, USER, ANSWER]}, "messages", [SYSTEM, USER, ANSWER]),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "text", "text": "more"}]},
+                       ANSWER]}, "messages", [{"role": "user", "content": "Q\n\nmore"}, ANSWER]),
+        ({"messages": [USER, {**ANSWER, "reasoning_content": "\nR\n"}]}, "messages", [USER, THOUGHT]),
+        ({"messages": [USER, {**ANSWER, "thinking": "R"}]}, "messages", [USER, THOUGHT]),
+        ({"messages": [USER, {**THOUGHT, "reasoning": "R"}]}, "messages", [USER, THOUGHT]),
+        ({"messages": [USER, {**ANSWER, "weight": 0}, USER, {**ANSWER, "weight": 1}]}, "messages",
+         [USER, {**ANSWER, "weight": "0"}, USER, ANSWER]),
         ({"messages": [USER, ANSWER, TOOL, TOOL, ANSWER]}, "messages", [USER, ANSWER, TOOL, TOOL, ANSWER]),
         ({"instruction": "Q", "response": "A"}, "dolly", [USER, ANSWER]),
         ({"instruction": "Q", "context": "more", "response": "A", "category": "qa"}, "dolly",
@@ -201,9 +213,17 @@ def test_a_format_is_chosen_among_those_that_read_the_wanted_fields() -> None:
 
 
 def test_a_format_names_its_fields() -> None:
-    assert str(FORMATS["alpaca"]) == "alpaca (instruction, [input], output, [system])"
+    assert str(FORMATS["prompt_completion"]) == "prompt_completion (prompt, completion, [system])"
     assert FORMATS["alpaca"].required == ("instruction", "output")
     assert str(FORMATS["sharegpt"]) == "sharegpt (conversations, [system]: a list of from and value)"
+
+
+@pytest.mark.parametrize("name", ["messages", "sharegpt"])
+def test_tools_that_are_left_out_are_said(name: str) -> None:
+    turns = {"messages": [USER, ANSWER], "conversations": [{"from": "human", "value": "Q"}]}
+    row = {**turns, "tools": [{"type": "function"}]}
+    assert FORMATS[name].notice(row) == "The tools that could be called are left out of"
+    assert [FORMATS[name].notice({**turns, "tools": none}) for none in (None, [], "", "[]")] == [None] * 4
 
 
 @pytest.mark.parametrize("row", [{}, {"instruction": "Q"}, {"prompt": "Q"}, {"output": "A"}])
@@ -246,6 +266,16 @@ def test_unknown_rows(row: dict[str, Any]) -> None:
         ({"text": None}, "text", "text", "is missing"),
         ({"text": ["T"]}, "text", "text", "is not a text but list"),
         ({"prompt": "Q", "completion": "A", "system": 5}, "prompt_completion", "system", "is not a text but int"),
+        ({"messages": [USER, {**ANSWER, "weight": 0}]}, "messages", "messages", "no answer to learn"),
+        ({"messages": [USER, {**ANSWER, "weight": 0.5}]}, "messages", "messages[1].weight", "is 0.5; it may be 0 or 1"),
+        ({"messages": [USER, {**ANSWER, "weight": False}]}, "messages", "messages[1].weight", "is False"),
+        ({"messages": [USER, {**ANSWER, "reasoning": 7}]}, "messages", "messages[1].reasoning", "is not a text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]}, "messages",
+         "messages[0].content", "a part of the type image_url; only text is learned"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}, ANSWER]}, "messages", "messages[0].content",
+         "is not a text"),
+        ({"instruction": "Q", "output": "A", "history": [["Q"]]}, "alpaca", "history", "list of [question, answer]"),
+        ({"instruction": "Q", "output": "A", "history": [["Q", ""]]}, "alpaca", "history[0][1]", "is empty"),
     ],
 )  # fmt: skip
 def test_unusable_rows_name_their_field(row: dict[str, Any], format_name: str, field: str, message: str) -> None:

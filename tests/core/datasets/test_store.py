@@ -122,7 +122,7 @@ def test_an_unusable_file_leaves_nothing_behind(
 
 def test_unknown_fields_come_with_the_known_formats(add: Callable[..., Dataset], folder: DataFolder) -> None:
     advice = str(_refused(add, folder, DatasetFormatError, '{"q": 1}').advice)
-    assert "alpaca (instruction, [input], output, [system])" in advice
+    assert "alpaca (instruction, [input], output, [system], [history]: history a list of [question, answer])" in advice
     assert all(name in advice for name in FORMATS)
 
 

@@ -15,6 +15,7 @@ from worker.training.data import (
     encode_row,
     ensure_chat_template,
 )
+from worker.training.reading import as_messages
 
 pytestmark = pytest.mark.model
 
@@ -39,6 +40,15 @@ def learned_text(tokenizer: Any, row: EncodedRow) -> str:
 def test_every_answer_is_learned_with_its_end_of_turn_and_nothing_else(tokenizer: Any) -> None:
     row = encode_row(tokenizer, TWO_TURNS, 1000)
     assert learned_text(tokenizer, row) == "Box 1 is red.<|im_end|>Box 2 is blue.<|im_end|>"
+
+
+def test_an_answer_of_weight_0_is_shown_and_not_learned(tokenizer: Any) -> None:
+    whole = encode_row(tokenizer, TWO_TURNS, 1000)
+    (row,) = encode_turns(
+        tokenizer, as_messages([*TWO_TURNS[:2], {**TWO_TURNS[2], "weight": "0"}, *TWO_TURNS[3:]]), 1000
+    )
+    assert learned_text(tokenizer, row) == "Box 2 is blue.<|im_end|>"
+    assert row.input_ids == whole.input_ids
 
 
 def test_end_of_turn_is_learned_although_it_is_the_padding_token(tokenizer: Any) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.core.errors import DatasetFormatError
+from app.core.errors import DatasetFormatError, InvalidInput
 from app.core.jobs.spec import TrainingSpec
-from tests.worker.tiny import ROWS, make_context, make_tokenizer, read_records, train_payload, write_rows
+from tests.worker.tiny import ROWS, make_context, make_model, make_tokenizer, read_records, train_payload, write_rows
 from worker.context import JobContext
 from worker.training.reading import split_rows
 from worker.training.rows import EncodedRows, load_rows
+from worker.training.train import run_training
 
 pytestmark = pytest.mark.model
 
@@ -91,3 +93,19 @@ def test_rows_that_are_not_held_out_after_all_are_trained_on_and_the_log_says_so
     caplog.clear()
     rows, _ = load(tmp_path, ROWS, eval_fraction=0.5, eval_max_rows=12)
     assert (len(rows.evaluation), rows.left_to_train, "eval_max_rows" in caplog.text) == (12, 0, False)
+
+
+@pytest.mark.parametrize("task", ["sft", "text"])
+def test_a_token_that_the_model_was_not_grown_for_is_named(task: str, tmp_path: Path) -> None:
+    """Before it was, the first step ended with an index out of range."""
+    tokenizer = make_tokenizer()
+    make_model(tokenizer).save_pretrained(tmp_path / "model")  # knows 8 tokens more than the tokenizer
+    tokenizer.add_tokens([f"<new{number}>" for number in range(10)])
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = tmp_path / "rows.jsonl"
+    texts = ["Box 1.", "Box <new7>.", "Box <new8>."]
+    lines = [{"text": t, "messages": [ROWS[0][0], {"role": "assistant", "content": t}]} for t in texts]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = {"task": task, "eval_fraction": 0, "max_steps": 1}
+    with pytest.raises(InvalidInput, match=r"row 3 has the token <new8> with the id"):
+        run_training(make_context(tmp_path / "job", "train", train_payload(tmp_path / "model", rows, **spec)))
