@@ -20,6 +20,7 @@ from app.api.router import router as api_router
 from app.artifacts.router import router as artifacts_router
 from app.base_models.router import router as models_router
 from app.core.damage import open_checked
+from app.core.datasets import staging
 from app.core.first_run import register_demo
 from app.core.paths import DataFolder, bundled, write_private
 from app.core.settings import Settings
@@ -89,6 +90,7 @@ def load_token(folder: DataFolder) -> str:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tailer: EventTailer = app.state.tailer
+    staging.collect(app.state.folder.uploads)
     if app.state.database.damage is None:  # else every page says so, and there is nothing to follow
         await tailer.start()
     restore = _end_streams_on_signal(tailer)

@@ -43,6 +43,10 @@ def main() -> None:
     run("first_problem")
     run("plan_time")
     run("vram_golden")
+    run("watchers")
+    run("stalled")
+    run("stream_cuts")
+    run("claims")
     run("vram_simulation")
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"

@@ -86,6 +86,12 @@ class TooLarge(AppError):
     code = "too_large"
 
 
+class NoRoom(AppError):
+    """The disk is full: nothing was stored."""
+
+    code = "disk_full"
+
+
 class InvalidInput(AppError):
     """Some values are not valid."""
 

@@ -14,7 +14,7 @@ from app.core.datasets.models import Dataset
 from app.core.events.log import latest_id
 from app.core.events.models import Event
 from app.core.events.types import EventKind
-from app.core.jobs.controls import Action, possible_actions
+from app.core.jobs.controls import Action, possible_actions, states_to_retry
 from app.core.jobs.models import Job, QueueState
 from app.core.jobs.queries import find_awaited, queue_position
 from app.core.jobs.queue_state import get_queue
@@ -58,6 +58,7 @@ class JobView:
     autopsy: ShownAutopsy | None
     possible: Sequence[Action]  # what its state allows
     states: Sequence[State]  # what it can go on from
+    retries: Sequence[State]  # what it can start again from, beside its start
     queue_state: QueueState
     after: int
 
@@ -115,6 +116,7 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         autopsy=show_autopsy(session, job),
         possible=possible_actions(folder, job),
         states=list_states(folder, job) if training else [],
+        retries=states_to_retry(folder, job) if training else [],
         queue_state=get_queue(session),
         after=latest_id(session),
     )

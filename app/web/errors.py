@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
+from urllib.parse import quote, urlsplit
 
+import pysqlite3.dbapi2 as sqlite
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -18,6 +21,7 @@ from app.core.errors import (
     Fault,
     Forbidden,
     InvalidInput,
+    NoRoom,
     NotFound,
     TooLarge,
     Unauthorized,
@@ -26,12 +30,14 @@ from app.web.templating import render
 
 logger = logging.getLogger(__name__)
 
+_MAKE_ROOM = "Make room on the disk of the data folder, for instance by deleting what old jobs saved, then try again."
 _STATUS: dict[type[AppError], int] = {
     InvalidInput: 422,
     NotFound: 404,
     Conflict: 409,
     TooLarge: 413,
     DatabaseDamaged: 503,
+    NoRoom: 507,
     Unauthorized: 401,
     Forbidden: 403,
 }
@@ -61,6 +67,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OperationalError, _on_database_error)
+    app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -77,9 +84,18 @@ def respond(request: Request, error: AppError, status: int | None = None) -> Res
         headers["WWW-Authenticate"] = "Bearer"
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": error.to_json()}, status, headers)
-    response = render(request, "error.html", {"error": error, "status": status}, status)
+    shown = {"error": error, "status": status, "back": _came_from(request)}
+    response = render(request, "error.html", shown, status)
     response.headers.update(headers)
     return response
+
+
+def _came_from(request: Request) -> str | None:
+    """The page of ours whose button was pressed, to go back to."""
+    came = urlsplit(request.headers.get("referer", ""))
+    if request.method == "GET" or came.netloc != request.url.netloc or not came.path.startswith("/"):
+        return None
+    return quote(f"/{came.path.lstrip('/')}", safe="/%") + (f"?{came.query}" if came.query else "")
 
 
 def _on_app_error(request: Request, error: Exception) -> Response:
@@ -110,7 +126,16 @@ def _on_http_error(request: Request, error: Exception) -> Response:
 
 def _on_database_error(request: Request, error: Exception) -> Response:
     logger.warning("the database did not answer: %s", error)
+    if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite.SQLITE_FULL:
+        return respond(request, NoRoom(advice=_MAKE_ROOM))
     return respond(request, Busy(), 503)
+
+
+def _on_system_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return _on_unexpected(request, error)
+    logger.warning("the disk is full: %s", error)
+    return respond(request, NoRoom(advice=_MAKE_ROOM))
 
 
 def _on_unexpected(request: Request, error: Exception) -> Response:

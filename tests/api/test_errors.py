@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -75,6 +77,38 @@ def test_a_busy_database_is_said_with_when_to_try_again(client: TestClient, refu
         assert response.headers["retry-after"] == "2"
         assert client.get("/api/v1/jobs").status_code == 200, "reading goes on"
     assert client.post("/api/v1/jobs", json={"spec": {"base_model": "tiny", "dataset": "small"}}).status_code == 201
+
+
+def test_a_full_disk_is_said_and_nothing_is_stored(client: TestClient, refused: Shown) -> None:
+    database = client.app.state.database  # type: ignore[attr-defined]
+    asked = {"spec": {"base_model": "tiny", "dataset": "small"}, "name": "x" * 200}
+
+    def cramp(connection: Any, _record: Any) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    database.engine.dispose()
+    event.listen(database.engine, "connect", cramp)
+    answers = [client.post("/api/v1/jobs", json=asked) for _ in range(30)]  # pages have some room left
+    stored = sum(answer.status_code == 201 for answer in answers)
+    error = refused(answers[-1], 507, "disk_full")
+    assert "Make room" in error["advice"]
+    assert client.get("/api/v1/jobs").json()["total"] == stored < 30, "reading goes on"
+    event.remove(database.engine, "connect", cramp)
+    database.engine.dispose()
+    assert client.post("/api/v1/jobs", json=asked).status_code == 201
+
+
+def test_a_file_for_which_the_disk_has_no_room_is_no_fault_of_the_server(
+    client: TestClient, refused: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_in_vain(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", write_in_vain)
+    answer = client.post("/api/v1/datasets", files={"file": ("rows.jsonl", b'{"text": "a"}\n')}, data={"name": "full"})
+    refused(answer, 507, "disk_full")
+    assert client.get("/api/v1/datasets/full").status_code == 404
 
 
 def test_an_unexpected_error_is_logged_and_told_to_nobody(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.core.artifacts.models import Artifact
 from app.core.database import Database
 from app.core.jobs import queue
 from app.core.jobs.models import Job
@@ -52,6 +53,18 @@ def test_a_page_offers_what_the_state_allows(
     assert _actions(client, job) == ["resume", "retry"]
 
 
+def test_while_a_training_runs_again_its_result_says_of_which_step_it_is(
+    client: TestClient, database: Database, make_job: MakeJob
+) -> None:
+    job = make_job()
+    _move(database, job, JobStatus.STARTING, JobStatus.COMPLETED)
+    with database.write() as session:
+        session.add(Artifact(job_id=job.key, kind="adapter", path="adapter", step=1478, bytes=1024, created_at=0.0))
+    assert "Download adapter (1.0 KiB)" in client.get(f"/jobs/{job.id}").text
+    client.post(f"/jobs/{job.id}/retry")
+    assert "Download adapter of step 1,478 (1.0 KiB)" in client.get(f"/jobs/{job.id}").text
+
+
 def test_a_completed_training_is_made_longer(
     client: TestClient, database: Database, folder: DataFolder, make_job: MakeJob
 ) -> None:
@@ -72,6 +85,24 @@ def test_what_is_not_possible_is_refused_on_a_page_that_says_what_is(client: Tes
     assert response.status_code == 409
     assert f"Job {job.id} is queued; it cannot be saved now." in response.text
     assert "Possible now: pause, move, clone, cancel." in response.text
+
+
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("http://127.0.0.1/jobs/1?a=1&b=2", 'href="/jobs/1?a=1&amp;b=2"'),
+        ("http://127.0.0.1//evil.test/x", 'href="/evil.test/x"'),
+        ("http://evil.test/jobs/1", None),
+        ("javascript:alert(1)", None),
+        ("", None),
+    ],
+)
+def test_a_refusal_leads_back_to_the_page_whose_button_was_pressed(
+    client: TestClient, make_job: MakeJob, referer: str, back: str | None
+) -> None:
+    text = client.post(f"/jobs/{make_job().id}/save", headers={"Referer": referer}).text
+    assert ("Back to where you were" in text) == (back is not None)
+    assert back is None or back in text
 
 
 @pytest.mark.parametrize("partial", [False, True])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
+
+from app.core.datasets.staging import Staging
 
 _NAME = "incoming"
 
@@ -17,7 +17,8 @@ class IncomingFile(RawIOBase):
     """A file in a folder of its own under `uploads`; closing it removes both, unless the folder was moved away."""
 
     def __init__(self, uploads: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(dir=uploads))
+        self._staging = Staging(uploads)
+        self.folder = self._staging.path
         self.path = self.folder / _NAME
         self.bytes = 0
         self._digest = hashlib.sha256()
@@ -61,5 +62,5 @@ class IncomingFile(RawIOBase):
     def close(self) -> None:
         if not self.closed:
             self._file.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._staging.close()
         super().close()

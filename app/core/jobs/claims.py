@@ -9,7 +9,8 @@ from app.core.jobs.status import Lane
 
 CLAIM = text("""
     UPDATE job SET status = 'starting', fence = fence + 1, attempts = attempts + 1, error = NULL, finished_at = NULL,
-                   phase = NULL, step = 0, eta_seconds = NULL, started_at = coalesce(started_at, :now)
+                   phase = NULL, step = CASE kind WHEN 'train' THEN step ELSE 0 END, eta_seconds = NULL,
+                   started_at = coalesce(started_at, :now)
     WHERE status = 'queued' AND NOT paused AND id = :id
     RETURNING id
 """)

@@ -14,7 +14,7 @@ from sqlmodel import Session
 from app.core.errors import Conflict, InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.models import Job
-from app.core.jobs.states import list_states
+from app.core.jobs.states import State, list_states
 from app.core.jobs.status import ACTIVE, ENDED, JobKind, JobStatus, status_words
 from app.core.metrics.store import drop_metrics_after
 from app.core.paths import DataFolder
@@ -135,7 +135,7 @@ def retry(session: Session, folder: DataFolder, job: Job, from_step: int = 0) ->
     Raises: Conflict; InvalidInput where there is no state of that step.
     """
     require(folder, job, Action.RETRY)
-    steps = [state.step for state in list_states(folder, job)]
+    steps = [state.step for state in states_to_retry(folder, job)]
     if from_step and from_step not in steps:
         there = f"there are those of {', '.join(map(str, steps))}" if steps else "none is kept"
         raise InvalidInput(f"there is no training state of step {from_step}; {there}", field="from_step")
@@ -143,6 +143,12 @@ def retry(session: Session, folder: DataFolder, job: Job, from_step: int = 0) ->
         drop_metrics_after(session, job.key, from_step)
         return _set(session, job, start_from=from_step, paused=False, pause_reason=None, error=None)
     return start_again(session, job, from_step)
+
+
+def states_to_retry(folder: DataFolder, job: Job) -> list[State]:
+    """The job's states, by step, but for that of a completed run's end: nothing is left to do from there."""
+    end = job.summary.get("steps") if job.status == JobStatus.COMPLETED else None
+    return [state for state in list_states(folder, job) if end is None or state.step < end]
 
 
 def start_again(session: Session, job: Job, step: int, **fields: Any) -> Job:

@@ -160,6 +160,14 @@ def test_a_retry_starts_anew_unless_a_state_is_named(session: Session, folder: D
     assert (again.status, again.start_from, again.step, read_series(session, job.key)) == (JobStatus.QUEUED, 0, 0, {})
 
 
+def test_a_completed_run_is_not_started_again_from_its_end(session: Session, folder: DataFolder) -> None:
+    job = job_in(session, JobStatus.COMPLETED, summary={"steps": 4})
+    save_states(folder, job, 2, 4)
+    assert [state.step for state in controls.states_to_retry(folder, job)] == [2]
+    with pytest.raises(InvalidInput, match="no training state of step 4; there are those of 2"):
+        controls.retry(session, folder, job, 4)
+
+
 def test_a_job_that_waits_to_go_on_can_start_anew_instead(session: Session, folder: DataFolder) -> None:
     job = job_in(session, JobStatus.QUEUED, attempts=1, paused=True, pause_reason={"kind": "disk_full"})
     position = job.position

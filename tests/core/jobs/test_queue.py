@@ -107,10 +107,17 @@ def test_a_claim_starts_an_attempt_and_clears_what_the_last_one_left(session: Se
     assert claimed.id == job.id
     assert (claimed.status, claimed.attempts, claimed.fence) == (JobStatus.STARTING, 1, 1)
     assert (claimed.phase, claimed.step, claimed.eta_seconds, claimed.error, claimed.finished_at) == (
-        None, 0, None, None, None,
+        None, 7, None, None, None,
     )  # fmt: skip
     assert claimed.started_at == pytest.approx(time.time(), abs=5)
     assert (attempt.job_id, attempt.number, attempt.fence) == (job.id, 1, 1)
+
+
+def test_only_a_training_goes_on_from_where_it_was(session: Session) -> None:
+    job = queue.enqueue(session, Job(name="merge", kind=JobKind.MERGE, created_at=0.0))
+    session.execute(text("UPDATE job SET step = 7"))
+    claimed, _ = queue.claim_next(session) or pytest.fail("nothing was claimed")
+    assert (claimed.id, claimed.step) == (job.id, 0)
 
 
 @pytest.mark.parametrize(
