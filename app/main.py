@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     os.umask(0o077)
     folder = DataFolder(settings.home).create()
+    staging.collect(folder.uploads)
     database = open_checked(settings.effective_database_url, folder)
     if database.damage is None:
         register_demo(database, folder)
@@ -90,7 +91,6 @@ def load_token(folder: DataFolder) -> str:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     tailer: EventTailer = app.state.tailer
-    staging.collect(app.state.folder.uploads)
     if app.state.database.damage is None:  # else every page says so, and there is nothing to follow
         await tailer.start()
     restore = _end_streams_on_signal(tailer)

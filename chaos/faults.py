@@ -12,6 +12,7 @@ from chaos.plan import Fault, Injection
 
 OWN_DISK_BYTES = 4 * 1024**3  # a larger file system is somebody's disk, and is not filled up
 _STEP_BYTES = 1 << 20
+_PATIENCE_MILLISECONDS = 60_000  # on a busy machine the one that has the lock may be long
 
 
 class NotInjected(Exception):
@@ -55,6 +56,8 @@ def _locked(database: Database) -> Iterator[None]:
     """Another program holds the write lock."""
     with database.engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={_PATIENCE_MILLISECONDS}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
         connection.exec_driver_sql("ROLLBACK")
+        connection.detach()  # its patience is this fault's alone

@@ -24,7 +24,7 @@ from chaos.plan import Target
 from worker.identity import ProcessIdentity
 
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _NICENESS = "5"  # what is killed yields to what kills it, so that windows of milliseconds are met
 _PR_SET_CHILD_SUBREAPER = 36

@@ -192,7 +192,7 @@ def test_two_hundred_stalled_readers_cost_little_memory_and_no_time_at_the_end(t
             began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(timeout=20) == 0
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 12, "it waits for none of them; bench.stalled has the figure"
             for each in quiet:
                 rest = b"\n" + read_until(each, b"\0")  # the greeting may have been read to its end
                 assert rest.endswith(b"\n0\r\n\r\n")  # whole, not cut

@@ -1,4 +1,4 @@
-"""Real processes, killed again and again while they work."""
+"""Real processes that train a tiny model, killed again and again while they work."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _ROOT = Path(__file__).parent.parent.parent
 
 
 def test_thirty_kills_of_child_worker_and_web_lose_nothing() -> None:
-    command = [sys.executable, "-m", "chaos", "--light", "--seed", str(SEED), "--kills", str(KILLS)]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=540, check=False)
+    command = [sys.executable, "-m", "chaos", "--seed", str(SEED), "--kills", str(KILLS)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, f"{done.stderr[-8000:]}\n{done.stdout}"
     report = json.loads(done.stdout)
     assert report["kills"] == KILLS
