@@ -51,3 +51,37 @@ def test_a_dataset_is_checked_by_itself_and_then_under_a_model(
     page.evaluate(AXE.read_text(encoding="utf-8"))
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag22aa"]}
     assert page.evaluate("(r) => axe.run('main', r).then((found) => found.violations)", rules) == []
+
+
+SHIFTS = """() => {
+  window.shifted = 0;
+  const add = (list) => list.getEntries().forEach((entry) => { window.shifted += entry.value; });
+  new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+}"""
+FOUND = [{"row": 3, "field": "text", "kind": "mojibake", "message": "reads oddly"}]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_moves_while_a_check_is_watched(
+    page: Page, data_lane: DataLane, database: Database, width: int
+) -> None:
+    data_lane.paused = True
+    page.set_viewport_size({"width": width, "height": 900})
+    page.add_init_script(f"({SHIFTS})()")
+    page.goto("/datasets/1")
+    doctor = page.locator("#doctor")
+    expect(doctor).to_contain_text("Waits for the worker")
+    found = {"rows": 900, "unusable": 0, "counts": {"mojibake": 9}, "problems": FOUND}
+    with database.write() as session:
+        job = queue.advance(session, list_jobs(session, kinds=[JobKind.CHECK]).jobs[0], JobStatus.STARTING)
+        job = queue.advance(session, job, JobStatus.RUNNING)
+        job.summary, job.step, job.max_steps, job.eta_seconds = found, 40, 100, 90.0
+        session.add(job)
+    expect(doctor).to_contain_text("Found so far")
+    expect(doctor).to_contain_text("40 % · 900 rows · ETA")
+    with database.write() as session:
+        done = report(counts={"mojibake": 9}, problems=FOUND, duplicates=1, duplicate_rows=[{"row": 2, "of": 1}])
+        queue.advance(session, queue.get_job(session, job.key), JobStatus.COMPLETED, summary=done)
+    expect(doctor).to_contain_text("Eval split")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.shifted") <= 0.02
