@@ -121,7 +121,7 @@ def _examine(context: JobContext, error: Exception) -> dict[str, Any]:
     return {"autopsy": found}
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
     """Settings that libraries read when they are imported: no telemetry, no progress bars, threads that wait quietly.
 
     OpenMP's threads otherwise spin while they wait; where other processes want the cores, a training step then takes
@@ -164,7 +164,7 @@ def _get_ready(models: Sequence[str]) -> None:
 
 def main() -> int:
     hold_requests()
-    _prepare_process()
+    prepare_process()
     if SPARE_FLAG in sys.argv:
         _get_ready(sys.argv[sys.argv.index(SPARE_FLAG) + 1 :])
     line = sys.stdin.readline()

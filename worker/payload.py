@@ -16,6 +16,7 @@ from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
 from app.core.errors import InvalidInput, NotFound
 from app.core.jobs.inputs import keep_spec
+from app.core.jobs.merges import merge_payload
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
@@ -75,12 +76,8 @@ def _rerun(session: Session, folder: DataFolder, job: Job) -> dict[str, Any] | N
 
 
 def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
-    return {
-        "base_model": _base_model(session, job),
-        "adapter_path": _trained_path(session, folder, get_job(session, job.source_job_id or 0)),
-        "adapter_job_id": job.source_job_id,
-        "dtype": job.spec["dtype"],
-    }
+    source = get_job(session, job.source_job_id or 0)
+    return {"base_model": _base_model(session, job), **merge_payload(session, folder, source, job.spec)}
 
 
 def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from app.core.jobs import queue
 from app.core.jobs.answers import submit_generation
 from app.core.jobs.autopsy import apply_change, get_autopsy
 from app.core.jobs.controls import Action, require
+from app.core.jobs.merges import submit_merge
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import clone_training, submit_merge, submit_values
+from app.core.jobs.submit import clone_training, submit_values
 from app.core.metrics.store import Series, read_series
 from app.core.table import MAX_ID
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
@@ -116,9 +117,10 @@ def logs(job: JobDep, folder: FolderDep, offset: Annotated[int, Query(ge=0, le=M
 
 
 @router.post("/{job_id}/merge", status_code=201, name="api_merge_job")
-def merge(job_id: int, body: MergeIn, session: WriteSessionDep) -> JobOut:
-    """Queue the merge of the job's adapter into its base model."""
-    return JobOut.model_validate(submit_merge(session, queue.get_job(session, job_id), body.dtype))
+def merge(job_id: int, body: MergeIn, session: WriteSessionDep, folder: FolderDep) -> JobOut:
+    """Queue the merge of the job's adapter, or of a checkpoint, into its base model."""
+    source = queue.get_job(session, job_id)
+    return JobOut.model_validate(submit_merge(session, folder, source, body.dtype, body.onto, body.checkpoint))
 
 
 @router.post("/{job_id}/generate", status_code=201, name="api_generate")

@@ -206,7 +206,13 @@ class MoveIn(BaseModel):
 class MergeIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    dtype: str = "bf16"
+    dtype: str = Field("bf16", description="Of the merged weights: bf16, fp16 or fp32.")
+    onto: str = Field(
+        "trained",
+        description="Of a QLoRA adapter: trained (the dequantised base that it was trained on) or original (the "
+        "weights that this was quantised from: another model than the one that was evaluated).",
+    )
+    checkpoint: int | None = Field(None, ge=0, le=MAX_ID, description="A kept checkpoint's step; none: the adapter.")
 
 
 class GenerateIn(Sampling):

@@ -80,13 +80,17 @@ def _show_download(artifact: dict[str, Any], file: str | None, output: Path, as_
 def merge(
     job: int,
     dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32")] = "bf16",
+    onto: Annotated[
+        str, typer.Option(help="trained, or of QLoRA: original (the 16-bit weights that its base was quantised from)")
+    ] = "trained",
+    checkpoint: Annotated[int | None, typer.Option(help="A kept checkpoint's step, in the adapter's place.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
     *,
     json: AsJson = False,
 ) -> None:
     """Merge a job's adapter into its base model, as a job of its own."""
     client = Client()
-    merging = client.post(f"/jobs/{job}/merge", {"dtype": dtype})
+    merging = client.post(f"/jobs/{job}/merge", {"dtype": dtype, "onto": onto, "checkpoint": checkpoint})
     if wait:
         merging = wait_for(client, merging["id"], None)
     show_job(merging, json)

@@ -7,15 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from app.core.errors import InvalidInput
 from app.core.events.log import latest_id
 from app.core.first_run import queue_demo
 from app.core.jobs import queue
+from app.core.jobs.merges import submit_merge
 from app.core.jobs.queries import list_jobs as query_jobs
 from app.core.jobs.queue_state import get_queue
 from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.status import JobStatus
-from app.core.jobs.submit import submit_merge
+from app.core.table import MAX_ID
 from app.jobs import autopsy, controls, new
 from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
@@ -110,8 +112,23 @@ def rerun_job(request: Request, job_id: int, session: WriteSessionDep, folder: F
 
 @router.post("/jobs/{job_id}/merge")
 def merge_job(
-    request: Request, job_id: int, session: WriteSessionDep, dtype: Annotated[str, Form()] = "bf16"
+    request: Request,
+    job_id: int,
+    session: WriteSessionDep,
+    folder: FolderDep,
+    dtype: Annotated[str, Form()] = "bf16",
+    onto: Annotated[str, Form()] = "trained",
+    checkpoint: Annotated[str, Form()] = "",
 ) -> Response:
-    """Queue the merge of the job's adapter into its base model."""
-    submit_merge(session, queue.get_job(session, job_id), dtype)
+    """Queue the merge of the job's adapter, or of a checkpoint, into its base model."""
+    submit_merge(session, folder, queue.get_job(session, job_id), dtype, onto, _step(checkpoint))
     return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
+
+
+def _step(typed: str) -> int | None:
+    """A checkpoint's step as a form sends it; nothing stands for the adapter. Raises: InvalidInput."""
+    if not typed:
+        return None
+    if not (typed.isdecimal() and int(typed) <= MAX_ID):
+        raise InvalidInput(f"{typed[:40]!r} is not a checkpoint's step", field="checkpoint")
+    return int(typed)

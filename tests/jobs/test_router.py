@@ -18,10 +18,10 @@ from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
 from app.core.jobs.answers import submit_generation
+from app.core.jobs.merges import submit_merge
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import submit_merge
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
 from app.core.models.models import BaseModel, ModelStatus
@@ -124,12 +124,14 @@ def test_list_filters_by_status_and_name_in_the_url(client: TestClient, database
     assert partial.headers["vary"] == "HX-Request"
 
 
-def test_list_counts_the_steps_of_training_alone(client: TestClient, database: Database, make_job: MakeJob) -> None:
+def test_list_counts_the_steps_of_training_alone(
+    client: TestClient, database: Database, folder: DataFolder, make_job: MakeJob
+) -> None:
     source = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
     with database.write() as session:
         session.add(Artifact(job_id=source.key, kind="adapter", path="adapter", bytes=1, created_at=0.0))
     with database.write() as session:
-        merge = submit_merge(session, source)
+        merge = submit_merge(session, folder, source)
     advance(database, merge, JobStatus.STARTING, JobStatus.RUNNING, step=2, max_steps=4)
     advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, step=3, max_steps=7)
     page = client.get("/jobs").text
@@ -330,6 +332,53 @@ def test_merged_model_is_offered_only_where_it_passed_its_verification(
     with database.write() as session:
         session.get_one(Artifact, merged.id).verified = True
     assert "Download merged model" in client.get(f"/jobs/{job.id}").text
+
+
+def test_a_checkpoint_can_be_merged_from_the_page(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    job = advance(database, make_job("tuned", method="qlora"), JobStatus.STARTING, JobStatus.RUNNING)
+    with database.write() as session:
+        kept = Artifact(job_id=job.key, kind="checkpoint", path="c", step=50, bytes=1, created_at=0.0)
+        session.add(kept)
+    page = client.get(f"/jobs/{job.id}").text
+    assert "checkpoint at step 50" in page
+    assert "the adapter</option>" not in page  # there is none yet
+    assert '<option value="original">' in page
+    client.post(f"/jobs/{job.id}/merge", data={"dtype": "fp32", "onto": "original", "checkpoint": "50"})
+    with database.read() as session:
+        merge = queue.get_job(session, job.key + 1)
+    wanted = {"job": job.id, "dtype": "fp32", "onto": "original", "checkpoint": 50}
+    assert (merge.kind, merge.spec) == (JobKind.MERGE, wanted)
+    refused = client.post(f"/jobs/{job.id}/merge", data={"checkpoint": "fifty"})
+    assert (refused.status_code, "fifty" in refused.text) == (422, True)
+
+
+def test_the_certificate_stands_on_the_page(client: TestClient, database: Database, make_job: MakeJob) -> None:
+    job = make_job(method="qlora")
+    certificate = {
+        "passed": True, "how": "streamed", "base": "original", "dtype": "bfloat16", "weights": 272,
+        "values": 134515008, "values_differing": 0, "max_logit_difference": 0.125, "mean_logit_difference": 0.01,
+        "relative_difference": 0.012, "kl_divergence": 5.7e-5, "compared_tokens": 90, "greedy_tokens": 24,
+        "greedy_tokens_same": 23, "greedy_tokens_equal": False, "adapter_effect": 0.3, "vocabulary_size": 49152,
+        "tied_embeddings": True, "eos_token_id": [2], "template_sha256": None, "warning": None,
+        "eval_loss": {"merged": 1.5481, "base_and_adapter": 1.5479, "dequantised": 1.597, "original": 1.5479,
+                      "tokens": 40, "rows": 3},
+    }  # fmt: skip
+    merged = Artifact(
+        job_id=job.key, kind="merged", path="merged", bytes=1, created_at=0.0, verified=True, certificate=certificate
+    )
+    with database.write() as session:
+        session.add(merged)
+    page = unescape(re.sub(r"\s+", " ", client.get(f"/jobs/{job.id}").text))
+    for told in (
+        "the original 16-bit base, not the quantised one",
+        "134,515,008 values; each the same to the last bit",
+        "at most 0.125 apart",
+        "5.7e-05 nats",
+        "23 of 24 the same",
+        "the adapter on the dequantised base 1.5970, on the original one 1.5479",
+        "share one weight",
+    ):
+        assert told in page
 
 
 def test_what_rounding_may_have_cost_is_said_beside_the_download(

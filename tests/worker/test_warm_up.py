@@ -45,7 +45,7 @@ def test_only_a_spare_child_warms_up(flags: list[str], done: list[object], monke
     calls: list[object] = []
     monkeypatch.setattr(sys, "argv", ["child", *flags])
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    monkeypatch.setattr(child, "_prepare_process", lambda: None)
+    monkeypatch.setattr(child, "prepare_process", lambda: None)
     monkeypatch.setattr(warm_up, "warm_up", lambda: calls.append("warm"))
     monkeypatch.setattr(preload, "preload", calls.append)
     assert child.main() == 0

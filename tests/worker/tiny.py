@@ -54,11 +54,13 @@ def make_tokenizer(*, chat_template: str | None = CHAT_TEMPLATE) -> PreTrainedTo
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, *, tie_word_embeddings: bool = True, seed: int = 0) -> Any:
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, *, tie_word_embeddings: bool = True, seed: int = 0, hidden_size: int = 32
+) -> Any:
     """A random Llama of two layers whose vocabulary is a little larger than the tokenizer's, as real ones are."""
     config = LlamaConfig(
         vocab_size=len(tokenizer) + 8,
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -73,10 +75,12 @@ def make_model(tokenizer: PreTrainedTokenizerFast, *, tie_word_embeddings: bool 
     return LlamaForCausalLM(config)
 
 
-def save_tiny_model(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, tied: bool = True) -> Path:
+def save_tiny_model(
+    folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, tied: bool = True, hidden_size: int = 32
+) -> Path:
     """Write model and tokenizer to `folder` as a downloaded model lies there."""
     tokenizer = make_tokenizer(chat_template=chat_template)
-    make_model(tokenizer, tie_word_embeddings=tied).save_pretrained(folder)
+    make_model(tokenizer, tie_word_embeddings=tied, hidden_size=hidden_size).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-_PROMPTS = ("What is the capital of France?", "Write one sentence about the sea.", "Add 17 and 25.")
+PROMPTS = ("What is the capital of France?", "Write one sentence about the sea.", "Add 17 and 25.")
 _NEW_TOKENS = 8
 
 
@@ -34,7 +34,7 @@ class Comparison:
 
 def measure_reference(model: Any, tokenizer: Any, new_tokens: int = _NEW_TOKENS) -> Reference:
     """Let the model continue a few prompts greedily and keep all its logits."""
-    ids = [_continue(model, _encode(tokenizer, prompt), new_tokens) for prompt in _PROMPTS]
+    ids = [_continue(model, encode_prompt(tokenizer, prompt), new_tokens) for prompt in PROMPTS]
     return Reference(ids, [logits_of(model, each) for each in ids], new_tokens)
 
 
@@ -65,7 +65,7 @@ def compare(reference: Reference, other: Reference) -> Comparison:
     )
 
 
-def _encode(tokenizer: Any, prompt: str) -> torch.Tensor:
+def encode_prompt(tokenizer: Any, prompt: str) -> torch.Tensor:
     """Token ids (1, seq) of a one-turn chat, or of the plain text where there is no chat template."""
     if tokenizer.chat_template is None:
         plain: torch.Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"]

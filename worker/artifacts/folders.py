@@ -24,6 +24,7 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors")
 def publish_artifact(target: Path, meta: Mapping[str, Any], needed_bytes: int) -> Iterator[Path]:
     """Yield a folder to fill; it becomes `target` with its `meta.json` if the block ends well, else nothing stays.
 
+    `meta` may get the list `files` of those that were read when they were whole: they are not read again.
     Raises: DiskFull, before anything is written where `needed_bytes` do not fit.
     """
     check_free_space(target, needed_bytes)
@@ -45,7 +46,8 @@ def folder_bytes(folder: Path) -> int:
 
 def _write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
     """Written last, once the files are on the disk: its presence says that everything else is there."""
-    files = [list_file(folder, file) for file in files_of(folder)]
+    known = {listed["path"]: listed for listed in meta.get("files", ())}
+    files = [known.get(str(file.relative_to(folder))) or list_file(folder, file) for file in files_of(folder)]
     content = {**meta, "created_at": time.time(), "versions": current_versions(), "files": files}
     with (folder / META).open("w", encoding="utf-8") as out:
         out.write(seal(content))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,103 +13,188 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from app.core.errors import MergeError
-from worker.artifacts.answers import Reference, compare, measure_reference
+from app.core.jobs.inputs import find_changes
+from worker.artifacts.adapter_tensors import CONFIG, NotStreamable
 from worker.artifacts.folders import META, folder_bytes, publish_artifact
-from worker.artifacts.verify import (
-    certify,
-    describe_certificate,
-    measure_again,
-    require_same,
+from worker.artifacts.merge_plan import Plan, make_plan
+from worker.artifacts.proving import prove_apart
+from worker.artifacts.saving import (
+    carry_over,
+    mend_generation_config,
+    save_configuration,
+    save_tokenizer,
+    write_card,
 )
+from worker.artifacts.streaming import Trained, stream
+from worker.artifacts.through_peft import merge_through_peft, write_rounded
+from worker.artifacts.verify import describe_certificate, dtype_name
+from worker.base_models.checks import check_weights
 from worker.base_models.publish import hash_file
 from worker.base_models.stages import Stages
 from worker.context import JobContext
-from worker.inference.generate import stop_token_ids
-from worker.training.adapters import load_adapter
-from worker.training.model import Hardware, load_base_model, set_threads
+from worker.inference.prompts import stop_token_ids
+from worker.training.model import set_threads
 from worker.training.preload import release
-from worker.training.quantization import Quantization, copy_dequantized, find_quantization
+from worker.training.quantization import Quantization, find_quantization
 from worker.training.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _FILES_BYTES = 32 * 1024**2  # tokenizer and configuration beside the weights
-_STAGES = 4
-_CPU = Hardware(torch.device("cpu"), torch.float32)
+_STAGES = 3
 
 
 def run_merge(context: JobContext) -> dict[str, Any]:
     """Write the job's `merged` folder; returns {bytes, dtype, certificate}.
 
-    Payload: base_model {name, path}, adapter_path, adapter_job_id, dtype (bf16, fp16 or fp32). Base and adapter are
-    added in fp32 on the CPU and rounded once. The base is the one that was trained on: of a QLoRA adapter its quantised
-    weights, dequantised. Raises: MergeError, ModelLoadError, DiskFull, JobCancelled.
+    Payload: base_model {name, path}, adapter_path (of an adapter or a checkpoint), adapter_job_id, dtype (bf16, fp16 or
+    fp32), onto (trained: the base as the adapter was trained on it, of QLoRA its dequantised weights; or original),
+    and where they are known model_files (the base's, when it was trained on) and held_out {path, sha256, spec}.
+    Raises: MergeError, ModelLoadError, DiskFull, JobCancelled.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    base, adapter = context.payload["base_model"], Path(context.payload["adapter_path"])
-    dtype, stages = _DTYPES[context.payload["dtype"]], Stages(context, _STAGES)
+    stages = Stages(context, _STAGES)
     stages.enter("load")
     set_threads()
     release()
-    trained = TrainedBase.of(check_adapter(adapter, base["name"]))
-    tokenizer = load_tokenizer(adapter)
-    model, effect = load_tuned(base["path"], adapter, tokenizer, trained)
-    meta = {"kind": "merged", "base_model": base["name"], "adapter_job_id": context.payload["adapter_job_id"]}
-    target, needed = context.folder / "merged", _weights_bytes(model, dtype) + _FILES_BYTES
+    merge = Merge.of(context.payload)
+    tokenizer = load_tokenizer(merge.adapter)
+    plan, reason = merge.plan()
+    meta = {**merge.describe(), "adapter_job_id": context.payload["adapter_job_id"]}
+    target, needed = context.folder / "merged", (plan.bytes if plan else merge.estimate()) + _FILES_BYTES
     with publish_artifact(target, meta, needed) as folder:
         stages.enter("merge")
-        model, reference, rounded = merge(model, tokenizer, dtype)
-        stages.enter("save")
-        save_model(model, tokenizer, folder, dtype)
-        del model
+        how = merge.write(plan, reason, tokenizer, folder, stages)
+        write_card(folder, merge.base, **merge.for_card(context.payload, how))
         stages.enter("verify")
-        meta["certificate"] = {**certify(reference, rounded, folder, dtype, effect), "base": trained.name}
-        logger.info("%s", describe_certificate(meta["certificate"]))
-        if meta["certificate"]["warning"]:
-            logger.warning("%s", meta["certificate"]["warning"])
+        proof = prove_apart(merge.task(folder, context.payload), stages.check_stop)
+        meta["files"] = proof.pop("files")
+        certificate = meta["certificate"] = {**proof, "base": merge.onto, "how": how}
+        logger.info("%s", describe_certificate(certificate))
+        if certificate["warning"]:
+            logger.warning("%s", certificate["warning"])
         stages.check_stop()
     stages.finish()
-    context.spool.artifact("merged", "merged", certificate=meta["certificate"])
-    return {"bytes": folder_bytes(target), "dtype": context.payload["dtype"], "certificate": meta["certificate"]}
+    context.spool.artifact("merged", "merged", certificate=certificate)
+    return {"bytes": folder_bytes(target), "dtype": context.payload["dtype"], "certificate": certificate}
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedBase:
-    """How the base model was held while the adapter learned to add to it."""
+class Merge:
+    """One merge: of which adapter, into which base, and how that was held when the adapter was trained."""
 
+    base_name: str
+    base: Path
+    adapter: Path
+    dtype: torch.dtype
     quantization: Quantization | None
-    dtype: torch.dtype  # of what was not quantised, and of what was while it was computed with
+    trained_dtype: torch.dtype
+    on_files: bool  # of a quantised base: not what was trained on, but the weights that it was quantised from
 
     @classmethod
-    def of(cls, meta: Mapping[str, Any]) -> TrainedBase:
-        """From the `meta.json` of an adapter."""
-        dtype: torch.dtype = getattr(torch, meta["base_model"].get("dtype", "float32"))
-        return cls(find_quantization(meta["spec"]), dtype)
+    def of(cls, payload: Mapping[str, Any]) -> Merge:
+        """Raises: MergeError where base or adapter are not what they were."""
+        base, adapter = payload["base_model"], Path(payload["adapter_path"])
+        check_base(base, payload.get("model_files"))
+        meta = check_adapter(adapter, base)
+        trained: torch.dtype = getattr(torch, meta["base_model"].get("dtype") or "float32")
+        return cls(
+            base["name"], Path(base["path"]), adapter, _DTYPES[payload["dtype"]],
+            find_quantization(meta.get("spec") or {}), trained, payload.get("onto") == "original",
+        )  # fmt: skip
 
     @property
-    def name(self) -> str:
-        """As the certificate says it."""
-        return f"dequantised {self.quantization.name}" if self.quantization else "as registered"
+    def onto(self) -> str:
+        """The base, as the certificate says it."""
+        if self.quantization is None:
+            return "as registered"
+        return "original" if self.on_files else f"dequantised {self.quantization.name}"
+
+    @property
+    def _few_bits(self) -> Quantization | None:
+        return None if self.on_files else self.quantization
+
+    def plan(self) -> tuple[Plan | None, str]:
+        """How it is streamed; or none, and why not. Raises: MergeError, ModelLoadError."""
+        try:
+            return make_plan(self.base, self.adapter, self.dtype, quantised=self._few_bits is not None), ""
+        except NotStreamable as reason:
+            logger.info("merged through peft, in memory: %s", reason)
+            return None, str(reason)
+
+    def estimate(self) -> int:
+        """Bytes of the merged weights, where there is no plan that says."""
+        weights = check_weights(self.base)
+        return weights.bytes * self.dtype.itemsize // (4 if weights.dtype == "F32" else 2)
+
+    def write(self, plan: Plan | None, reason: str, tokenizer: Any, folder: Path, stages: Stages) -> str:
+        """Everything but the card; returns how it was done. Raises: MergeError, ModelLoadError."""
+        if plan is None:
+            model = merge_through_peft(self.base, self.adapter, self._few_bits, self.trained_dtype)
+            stages.check_stop()
+            write_rounded(model, tokenizer, folder, self.dtype)
+        else:
+            held = Trained(self._few_bits, self.trained_dtype) if self._few_bits else None
+            stream(plan, folder, held, stages.check_stop)
+            model = plan.skeleton.model
+            mend_generation_config(model.generation_config, stop_token_ids(model, tokenizer))
+            save_configuration(model, folder, self.dtype, words=plan.vocabulary, untied=plan.untied)
+            save_tokenizer(tokenizer, folder)
+        carry_over(self.base, folder)
+        return "streamed" if plan else f"through peft, since {reason}"
+
+    def describe(self) -> dict[str, Any]:
+        """For `meta.json`."""
+        return {"kind": "merged", "base_model": self.base_name}
+
+    def for_card(self, payload: Mapping[str, Any], how: str) -> dict[str, str]:
+        """What the model card says."""
+        step = f", as it was after step {payload['checkpoint']}" if payload.get("checkpoint") else ""
+        original = "its original weights, though it was trained on quantised ones"
+        onto = {"as registered": "the base model", "original": original}
+        return {
+            "base": self.base_name,
+            "step": step,
+            "onto": onto.get(self.onto, f"its {self.onto} weights, on which it was trained,"),
+            "how": "tensor by tensor" if how == "streamed" else "by peft",
+            "dtype": dtype_name(self.dtype),
+        }
+
+    def task(self, folder: Path, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """For the process that proves it."""
+        return {
+            "folder": str(folder),
+            "base": str(self.base),
+            "adapter": str(self.adapter),
+            "dtype": dtype_name(self.dtype),
+            "quantization": asdict(self.quantization) if self.quantization else None,
+            "trained_dtype": dtype_name(self.trained_dtype),
+            "onto_files": self.on_files,
+            "held_out": payload.get("held_out"),
+        }
 
 
-def load_tuned(base: str, adapter: Path, tokenizer: Any, trained: TrainedBase) -> tuple[Any, float]:
-    """Base and adapter in fp32, and the relative logit difference that the adapter makes. Raises: ModelLoadError."""
-    model: Any = load_base_model(base, _CPU).eval()
-    if trained.quantization is not None:
-        copy_dequantized(load_base_model(base, Hardware(_CPU.device, trained.dtype), trained.quantization), model)
-    untuned = measure_reference(model, tokenizer)
-    model = load_adapter(model, adapter).eval()
-    return model, compare(untuned, measure_again(untuned, model)).relative_difference
+def check_base(base: Mapping[str, Any], files: Mapping[str, Any] | None) -> None:
+    """Raises: MergeError where the folder is gone, or does not hold what the adapter was trained on."""
+    folder = Path(base["path"])
+    if not folder.is_dir():
+        raise MergeError(f"The folder of base model {base['name']} is gone ({folder}).", advice="Put it back.")
+    changes = ", ".join(find_changes(folder, files)) if files is not None else ""
+    if changes:
+        raise MergeError(
+            f"Base model {base['name']} is not the one that the adapter was trained on ({folder}: {changes}).",
+            advice="Put it back as it was. The adapter itself is unharmed and can be downloaded.",
+        )
 
 
-def check_adapter(adapter: Path, base_model_name: str) -> dict[str, Any]:
+def check_adapter(adapter: Path, base: Mapping[str, Any]) -> dict[str, Any]:
     """Every file as it was saved, and made for this base model; returns its `meta.json`. Raises: MergeError."""
     try:
         meta: dict[str, Any] = json.loads((adapter / META).read_text(encoding="utf-8"))
-        files = meta["files"]
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError) as error:
+        files, made_for = meta["files"], meta["base_model"]["name"]
+        config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise MergeError(
             f"{adapter} is not a complete adapter: {error}", advice="Run the training job again."
         ) from error
@@ -118,51 +203,6 @@ def check_adapter(adapter: Path, base_model_name: str) -> dict[str, Any]:
         if not path.is_file() or hash_file(path) != file["sha256"]:
             message = f"{path} is not as it was saved: its hash has changed."
             raise MergeError(message, advice="Use an earlier checkpoint, or run the training job again.")
-    if config["base_model_name_or_path"] != base_model_name:
-        raise MergeError(f"The adapter was trained on {config['base_model_name_or_path']}, not on {base_model_name}.")
+    if base["name"] not in (config["base_model_name_or_path"], made_for):
+        raise MergeError(f"The adapter was trained on {made_for}, not on {base['name']}.")
     return meta
-
-
-def merge(model: Any, tokenizer: Any, dtype: torch.dtype) -> tuple[Any, Reference, Reference]:
-    """Add the adapter to the base weights in fp32, then round once to `dtype`; the parameters stay fp32 tensors.
-
-    Returns the plain model, what base and adapter answer, and what the rounded sum answers.
-    Raises: MergeError where the sum answers otherwise than base and adapter, or does not fit into `dtype`.
-    """
-    reference = measure_reference(model, tokenizer)
-    merged = model.merge_and_unload()
-    require_same(reference, measure_again(reference, merged), "The merged model in memory")
-    for name, parameter in merged.named_parameters():
-        parameter.data = parameter.data.to(dtype).float()
-        if not torch.isfinite(parameter.data).all():
-            raise MergeError(f"{name} holds values that do not fit into {dtype}.", advice="Merge in bf16 instead.")
-    return merged, reference, measure_again(reference, merged)
-
-
-def save_model(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write the rounded weights in `dtype`, with tokenizer, chat template and generation config."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)  # in place, so that tied weights stay tied
-    model.config.dtype = dtype
-    mend_generation_config(model.generation_config, stop_token_ids(model, tokenizer))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def mend_generation_config(config: Any, stop_ids: list[int]) -> None:
-    """Make it end where the tuned model ends its turn, and valid: transformers refuses to save it otherwise.
-
-    Settings of sampling without `do_sample` are the usual fault; whoever set them wanted to sample.
-    """
-    config.eos_token_id = stop_ids[0] if len(stop_ids) == 1 else stop_ids
-    config._from_model_config = False
-    try:
-        config.validate(strict=True)
-    except ValueError as error:
-        logger.info("generation_config: do_sample switched on, since %s", error)
-        config.do_sample = True
-
-
-def _weights_bytes(model: Any, dtype: torch.dtype) -> int:
-    """Bytes of the base model's weights in `dtype`; tied ones count once."""
-    return sum(int(p.numel()) for p in model.parameters()) * dtype.itemsize

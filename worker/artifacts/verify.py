@@ -1,7 +1,7 @@
 """Proof that a model on disk answers as the one in memory did: logits and greedy tokens compared.
 
 For a merge in three steps, so that a fault cannot hide behind rounding: the sum in fp32 equals base and adapter
-(`_SAME`); rounding it to the saved dtype costs what rounding may cost (`_ROUNDING`); what is on disk equals the rounded
+(`_SAME`); rounding it to the saved dtype costs what rounding may cost (`ROUNDING`); what is on disk equals the rounded
 sum (`_SAME`). A model that was trained whole has no sum to prove; the other two steps are the same.
 """
 
@@ -22,7 +22,7 @@ from worker.artifacts.answers import Comparison, Reference, compare, logits_of
 _SAME = 1e-3  # two ways of computing the same sum in fp32
 # A weight rounded to b bits of fraction is off by up to 2^-(b+1) of it (bf16: b = 7, fp16: b = 10), and dozens of
 # layers add that up: 1 to 8 % was seen in bf16 on a 135M model.
-_ROUNDING = {torch.bfloat16: 0.2, torch.float16: 0.04, torch.float32: _SAME}
+ROUNDING = {torch.bfloat16: 0.2, torch.float16: 0.04, torch.float32: _SAME}
 _LARGE_SHARE = 0.25  # of the adapter's effect: from here on rounding is worth a warning
 
 
@@ -82,7 +82,7 @@ def certify(
     on_disk = measure_again(reference, model.eval(), subject)
     _require(compare(rounded, on_disk), _SAME, f"{subject.saved} on disk", subject)
     comparison = compare(reference, on_disk)
-    _require(comparison, _ROUNDING[dtype], f"{subject.saved}, rounded to {dtype_name(dtype)},", subject)
+    _require(comparison, ROUNDING[dtype], f"{subject.saved}, rounded to {dtype_name(dtype)},", subject)
     warning = rounding_warning(comparison.relative_difference, effect, dtype, subject)
     measured = {**asdict(comparison), subject.effect_name: effect, "dtype": dtype_name(dtype)}
     return {**measured, "warning": warning, "passed": True}

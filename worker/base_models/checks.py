@@ -111,7 +111,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 def _count_elements(file: Path) -> Counter[str]:
     """Elements per dtype, from the header. Raises: ModelLoadError where header and file size disagree."""
-    header, data_bytes = _read_header(file)
+    header, data_bytes = read_header(file)
     elements: Counter[str] = Counter()
     end = 0
     for name, tensor in header.items():
@@ -126,7 +126,7 @@ def _count_elements(file: Path) -> Counter[str]:
 _AGAIN = "The file is damaged or cut short: download it again."
 
 
-def _read_header(file: Path) -> tuple[dict[str, Any], int]:
+def read_header(file: Path) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and how many bytes follow it.
 
     Source: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, then so many bytes of JSON.

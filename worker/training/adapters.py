@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from app.core.errors import InvalidInput, ModelLoadError
 from app.core.jobs.spec import TrainingSpec
@@ -117,16 +118,20 @@ def _lora_config(spec: TrainingSpec) -> LoraConfig:
 
 
 def load_adapter(model: Any, folder: str | Path) -> Any:
-    """The base model with a saved adapter. Raises: ModelLoadError where either has a tensor that the other lacks."""
+    """The base model with a saved adapter. Raises: ModelLoadError where either has a tensor that the other lacks.
+
+    Where the adapter brings embeddings for more words than the base model has, the base model gets rows for them.
+    """
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise ModelLoadError(f"{folder} has no {WEIGHTS}.", advice="Run the job again to save it anew.")
+    _grow_vocabulary(model, weights)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")  # compared below
         tuned: Any = PeftModel.from_pretrained(model, str(folder))
     config = tuned.peft_config["default"]
     wanted = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
-    differing = sorted(wanted ^ set(load_file(weights)))
+    differing = sorted(_ours(wanted, tuned) ^ _ours(set(_shapes(weights)), tuned))
     if differing:
         raise ModelLoadError(
             f"The adapter in {folder} does not fit {config.base_model_name_or_path}: {len(differing)} tensors are "
@@ -134,3 +139,26 @@ def load_adapter(model: Any, folder: str | Path) -> Any:
             advice="Load it onto the base model that it was trained on, or use an earlier checkpoint.",
         )
     return tuned
+
+
+def _ours(names: set[str], tuned: Any) -> set[str]:
+    """Without the embeddings that peft saves beside an adapter where it finds that their number has changed."""
+    model = tuned.get_base_model()
+    shared = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m for p in m.parameters()}
+    beside = {name for name, parameter in tuned.named_parameters(remove_duplicate=False) if id(parameter) in shared}
+    return names - beside
+
+
+def _grow_vocabulary(model: Any, weights: Path) -> None:
+    """Give embeddings and head as many rows as the adapter has for them; never fewer than they have."""
+    embeddings = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embeddings)
+    had, words = len(embeddings.weight), _shapes(weights).get(f"base_model.model.{name}.weight", (0,))[0]
+    if words > had:
+        model.resize_token_embeddings(words, mean_resizing=False)
+
+
+def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
+    """Of a file's tensors, by name."""
+    with safe_open(weights, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping

@@ -23,7 +23,7 @@ from app.core.errors import JobError
 from app.core.jobs.spec import TrainingSpec
 from worker.artifacts.answers import Reference, compare, measure_reference
 from worker.artifacts.disk import check_free_space
-from worker.artifacts.merge import save_model
+from worker.artifacts.saving import save_model
 from worker.artifacts.verify import (
     Subject,
     certify,

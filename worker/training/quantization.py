@@ -83,14 +83,14 @@ def copy_dequantized(quantized: Any, target: Any) -> None:
     """Set the linear weights of `target`, the same model unquantised, to what `quantized` computes with."""
     wanted = dict(target.named_modules())
     for name, module in quantized.named_modules():
-        weight = _dequantized(module)
+        weight = dequantized(module)
         if weight is None:
             continue
         there = wanted[name]
         there.weight.copy_(weight.T if isinstance(there, Conv1D) else weight)
 
 
-def _dequantized(module: Any) -> Any:
+def dequantized(module: Any) -> Any:
     """The weight (out, in) that a quantised linear module stands for; None for any other module."""
     functional = import_bitsandbytes().functional
     kind = type(getattr(module, "weight", None)).__name__

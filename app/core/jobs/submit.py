@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlmodel import Session
 
-from app.core.artifacts.store import find_artifact, trained_kind
+from app.core.artifacts.store import find_artifact
 from app.core.datasets.kinds import RowKind
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import find_dataset, list_datasets
@@ -27,7 +27,6 @@ from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model, find_model, list_models
 from app.core.paths import DataFolder
 
-MERGE_DTYPES = ("bf16", "fp16", "fp32")
 KIND_OF_TASK = {"sft": RowKind.MESSAGES, "dpo": RowKind.PREFERENCE, "text": RowKind.TEXT}
 _WHOLE = TypeAdapter(int)
 
@@ -94,33 +93,11 @@ def clone_training(
     return submit_values(session, source.spec, name or source.name, local_roots, folder)
 
 
-def submit_merge(session: Session, source: Job, dtype: str = "bf16") -> Job:
-    """Queue the merge of a training job's adapter into its base model. Raises: InvalidInput, Conflict."""
-    if dtype not in MERGE_DTYPES:
-        raise InvalidInput(f"{dtype!r} is not one of {', '.join(MERGE_DTYPES)}.", field="dtype")
-    require_trained(session, source, "adapter")
-    job = Job(
-        name=f"merge {source.name}"[:200],
-        kind=JobKind.MERGE,
-        spec={"job": source.id, "dtype": dtype},
-        base_model_id=source.base_model_id,
-        source_job_id=source.id,
-        priority=1,
-        created_at=time.time(),
-    )
-    return enqueue(session, job)
-
-
 def require_trained(session: Session, source: Job, kind: str) -> None:
     """Raises: Conflict where the job has saved no adapter, or no model, whichever `kind` is."""
     what = "an adapter" if kind == "adapter" else f"a {kind}"
     if source.kind != JobKind.TRAIN:
         raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job saves {what}.")
-    if kind != trained_kind(source):
-        raise Conflict(
-            f"Job {source.id} trains every weight: there is no adapter to merge.",
-            advice=f"Download its model, which is whole: loradeck artifacts download {source.id} model -o model.zip",
-        )
     if find_artifact(session, source, kind) is None:
         raise Conflict(f"Job {source.id} ({source.status}) has no {kind}.", advice="Wait until it is completed.")
 

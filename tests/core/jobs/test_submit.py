@@ -18,10 +18,11 @@ from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import add_file
 from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.answers import submit_generation
+from app.core.jobs.merges import submit_merge
 from app.core.jobs.models import Job
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import check_references, submit_merge, submit_training, submit_values
+from app.core.jobs.submit import check_references, submit_training, submit_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model
 from app.core.paths import DataFolder
@@ -162,20 +163,6 @@ def test_a_model_whose_import_failed_cannot(database: Database, registered: Regi
     assert message == "broken could not be imported: disk full"
 
 
-def test_merge_needs_a_training_job_with_an_adapter(database: Database, make_job: Callable[..., Job]) -> None:
-    job = make_job("mine")
-    with database.write() as session:
-        with pytest.raises(InvalidInput, match="dtype: 'int8' is not one of bf16, fp16, fp32"):
-            submit_merge(session, job, "int8")
-        with pytest.raises(Conflict, match=f"Job {job.id} \\(queued\\) has no adapter"):
-            submit_merge(session, job)
-        merge = submit_merge(session, _with_adapter(session, job), "fp32")
-        with pytest.raises(Conflict, match=r"is not a training job .merge.; only a training job saves an adapter"):
-            submit_merge(session, merge)
-    assert (merge.kind, merge.name, merge.source_job_id) == (JobKind.MERGE, "merge mine", job.id)
-    assert (merge.base_model_id, merge.spec) == (job.base_model_id, {"job": job.id, "dtype": "fp32"})
-
-
 def test_an_answer_needs_a_prompt_and_bounds(database: Database, make_job: Callable[..., Job]) -> None:
     job = make_job("mine")
     with database.write() as session:
@@ -194,12 +181,12 @@ def test_an_answer_needs_a_prompt_and_bounds(database: Database, make_job: Calla
 
 
 def test_someone_who_waits_for_an_answer_goes_before_trainings(
-    database: Database, make_job: Callable[..., Job]
+    database: Database, folder: DataFolder, make_job: Callable[..., Job]
 ) -> None:
     job = make_job()
     with database.write() as session:
         answer = submit_generation(session, job, "x", base=True, max_new_tokens=9)
-        merge = submit_merge(session, _with_adapter(session, job))
+        merge = submit_merge(session, folder, _with_adapter(session, job))
     assert answer.priority > merge.priority > job.priority
 
 

@@ -22,9 +22,9 @@ class Trained:
     adapter: Path
 
 
-def _train(folder: Path, *, tied: bool, **spec: Any) -> Trained:
+def _train(folder: Path, *, tied: bool, hidden_size: int = 32, **spec: Any) -> Trained:
     torch.set_num_threads(1)
-    model = save_tiny_model(folder / "model", tied=tied)
+    model = save_tiny_model(folder / "model", tied=tied, hidden_size=hidden_size)
     values = {"max_steps": 30, "r": 16, "learning_rate": 2e-2, **spec}
     payload = train_payload(model, write_rows(folder / "rows.jsonl"), **values)
     with warnings.catch_warnings():
@@ -45,7 +45,8 @@ def trained_untied(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return _train(tmp_path_factory.mktemp("untied"), tied=False)
 
 
-@pytest.fixture(scope="session", params=[{}, {"load_in_8bit": True}], ids=["nf4", "int8"])
+@pytest.fixture(scope="session", params=[{"hidden_size": 64}, {"load_in_8bit": True}], ids=["nf4", "int8"])
 def trained_quantised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """On a base held in 4 or in 8 bits."""
-    return _train(tmp_path_factory.mktemp("quantised"), tied=True, method="qlora", eval_fraction=0, **request.param)
+    """On a base held in 4 bits, as wide as a block of values that is quantised, or in 8 bits."""
+    folder = tmp_path_factory.mktemp("quantised")
+    return _train(folder, tied=True, method="qlora", eval_fraction=0, **request.param)
