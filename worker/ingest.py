@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from worker.spool import Record, SpoolDamaged, read_spool
 logger = logging.getLogger(__name__)
 
 _LOG_CHUNK_BYTES = 64 * 1024
+_RECORDS_AT_ONCE = 200  # in a transaction, which nobody else can write beside
+_AT_ONCE_SECONDS = 0.5  # then the worker looks at other things, and others may write
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -39,12 +42,17 @@ class Ingest:
         self._read_bytes = (-1, -1)
 
     def run(self, *, at_end: bool = False) -> bool:
-        """Take in all that is new. Returns whether there was anything. Raises: StaleAttempt, SpoolDamaged."""
+        """Take in what is new: a while's worth, at the end all of it. Returns whether there was anything.
+
+        A child that tells more than can be taken in keeps nobody else from writing. Raises: StaleAttempt, SpoolDamaged.
+        """
         sizes = (_size(self.spool), _size(self.log))
         if sizes == self._read_bytes and not at_end:
             return False
+        until = time.monotonic() + _AT_ONCE_SECONDS
         while self._step(at_end):
-            continue
+            if not at_end and time.monotonic() >= until:
+                return True
         self._read_bytes = sizes
         return True
 
@@ -65,7 +73,7 @@ class Ingest:
         return attempt.spool_seq > before or log_bytes >= _LOG_CHUNK_BYTES
 
     def _take_records(self, session: Session, job: Job, attempt: Attempt) -> None:
-        for record, offset in read_spool(self.spool, attempt.spool_offset, attempt.spool_seq):
+        for record, offset in read_spool(self.spool, attempt.spool_offset, attempt.spool_seq, _RECORDS_AT_ONCE):
             _HANDLERS[record.kind](session, self._folder, job, record)
             if record.kind == "finished":
                 attempt.outcome = record.data

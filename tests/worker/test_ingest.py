@@ -68,6 +68,29 @@ def test_nothing_is_taken_in_twice(database: Database, folder: DataFolder, claim
     assert len(metrics) == 1
 
 
+def test_a_child_that_tells_more_than_is_taken_in_keeps_nobody_waiting(
+    database: Database, claimed: Claimed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _, spool, ingest = claimed
+    monkeypatch.setattr("worker.ingest._AT_ONCE_SECONDS", 0.0)
+    seen = []
+
+    def told_meanwhile(seq: int) -> None:
+        with database.read() as session:
+            seen.append(session.get_one(Attempt, (job.key, 1)).spool_seq)
+        for step in range(seq, seq + 500):
+            spool.metrics(step, {"loss": 1.0})
+
+    for number in range(3):
+        told_meanwhile(1 + 500 * number)
+        assert ingest.run()
+    assert seen == [0, 200, 400], "each time a part of it"
+    assert ingest.run(at_end=True)
+    assert not ingest.run()
+    with database.read() as session:
+        assert [step for step, _ in read_series(session, job.key)["loss"]] == list(range(1, 1501))
+
+
 def test_later_attempt_shuts_out_an_earlier_one(database: Database, claimed: Claimed) -> None:
     job, _, spool, ingest = claimed
     spool.metrics(1, {"loss": 2.0})
