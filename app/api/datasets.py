@@ -100,7 +100,7 @@ def rows(
     """
     dataset = get_dataset(session, reference)
     raw = preview_raw(folder, dataset, first, count)
-    pairs = zip(raw, preview_rows(folder, dataset, first, count), strict=True)
+    pairs = zip(raw, preview_rows(folder, dataset, first, count), strict=False)
     return {
         "rows": [
             {"row": first + index, "raw": as_it_came, **(read or {"too_long": True})}

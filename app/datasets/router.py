@@ -105,7 +105,7 @@ def show_dataset(
         "dataset": dataset,
         "task": next(task for task, kind in KIND_OF_TASK.items() if kind == dataset.kind),
         "recognised_by": FORMATS[dataset.format].required,
-        "rows": list(zip(raw, preview_rows(folder, dataset, first, PREVIEW_ROWS), strict=True)),
+        "rows": list(zip(raw, preview_rows(folder, dataset, first, PREVIEW_ROWS), strict=False)),
         "first": first,
         "page_rows": PREVIEW_ROWS,
         **panel_context(session, dataset_id, Asked()),

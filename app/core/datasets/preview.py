@@ -46,6 +46,8 @@ def _read_rows(file: BinaryIO, count: int) -> list[Normalised | None]:
     left = _SHOWN_BYTES
     for _ in range(count):
         line = _read_line(file, min(ROW_BYTES, left))
+        if line == b"":
+            break
         rows.append(None if line is None else json.loads(line))
         left -= len(line or b"")
     return rows
@@ -56,4 +58,4 @@ def _read_line(file: BinaryIO, most: int) -> bytes | None:
     line = piece = file.readline(most + 1)
     while piece and not piece.endswith(b"\n"):
         piece = file.readline(_PIECE_BYTES)
-    return line if line.endswith(b"\n") else None
+    return line if line.endswith(b"\n") or len(line) <= most else None

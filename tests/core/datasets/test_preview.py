@@ -10,6 +10,7 @@ import pytest
 from app.core.datasets import beside, preview, reader
 from app.core.datasets.beside import CAME, PLACES
 from app.core.datasets.models import Dataset
+from app.core.datasets.normalise import ROWS
 from app.core.datasets.preview import preview_raw, preview_rows
 from app.core.paths import DataFolder
 
@@ -59,3 +60,12 @@ def test_rows_too_long_for_a_page_are_passed_over(
     dataset = add(_texts("a", "b" * 500, "c" * 60, "d" * 60, "e"))
     assert [row["text"][0] if row else None for row in preview_rows(folder, dataset)] == ["a", None, "c", None, "e"]
     assert [row["text"][0] if row else None for row in preview_raw(folder, dataset)] == ["a", None, "c", "d", "e"]
+
+
+def test_a_last_row_without_its_line_break_and_a_missing_one_are_no_fault(
+    add: Callable[..., Dataset], folder: DataFolder
+) -> None:
+    dataset = add(_texts("a", "b", "c"))
+    path = folder.dataset(dataset.key) / ROWS
+    path.write_text('{"text": "a"}\n{"text": "b"}')
+    assert preview_rows(folder, dataset) == [{"text": "a"}, {"text": "b"}]
