@@ -141,6 +141,26 @@ document.addEventListener("click", (event) => {
   fields[0]?.focus();
 });
 
+// --- Copy a command. Browsers keep their clipboard from pages that come over plain HTTP, hence the textarea. ---
+async function copyText(text) {
+  if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.className = "visually-hidden";
+  document.body.append(area);
+  area.select();
+  const copied = document.execCommand("copy");
+  area.remove();
+  return copied;
+}
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const copied = await copyText(byId(button.dataset.copy).textContent);
+  button.focus();
+  button.parentElement.querySelector("[role=status]").textContent = copied ? "copied" : "select it, and copy by keyboard";
+});
+
 // --- After each swap: titles, times, focus on the first field that is wrong. ---
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {

@@ -37,6 +37,8 @@ SPARE_FLAG = "--spare"  # import everything ahead of the assignment; what follow
 JOB_FUNCTIONS: dict[str, str] = {
     "train": "worker.training.train:run_training",
     "merge": "worker.artifacts.merge:run_merge",
+    "adapter": "worker.adapters.importer:run_adapter_import",
+    "export": "worker.exports.run:run_export",
     "import": "worker.imports:run_import",
     "playground": "worker.inference.playground:run_playground",
     "check": "worker.datasets.check:run_check",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from app.core.adapters.submit import INCOMING
 from app.core.artifacts.store import get_artifact, trained_kind
 from app.core.chats.asking import IDLE_SECONDS, find_trained
 from app.core.chats.turns import is_chat
@@ -15,6 +16,7 @@ from app.core.datasets.models import Dataset
 from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
 from app.core.errors import InvalidInput, NotFound
+from app.core.exports.submit import export_payload
 from app.core.jobs.inputs import keep_spec
 from app.core.jobs.merges import merge_payload
 from app.core.jobs.models import Job
@@ -78,6 +80,15 @@ def _rerun(session: Session, folder: DataFolder, job: Job) -> dict[str, Any] | N
 def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
     source = get_job(session, job.source_job_id or 0)
     return {"base_model": _base_model(session, job), **merge_payload(session, folder, source, job.spec)}
+
+
+def _adapter(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    (source,) = (folder.job(job.key) / INCOMING).iterdir()
+    return {"base_model": _base_model(session, job), "source": str(source.resolve()), "spec": job.spec}
+
+
+def _export(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
+    return export_payload(session, folder, job)
 
 
 def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
@@ -198,6 +209,8 @@ def _trained_path(session: Session, folder: DataFolder, source: Job) -> str:
 _BUILDERS: dict[JobKind, Callable[[Session, DataFolder, Path, Job], dict[str, Any]]] = {
     JobKind.TRAIN: _train,
     JobKind.MERGE: _merge,
+    JobKind.EXPORT: _export,
+    JobKind.ADAPTER: _adapter,
     JobKind.PLAYGROUND: _playground,
     JobKind.IMPORT: _import,
     JobKind.CHECK: _look,

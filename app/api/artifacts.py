@@ -1,4 +1,4 @@
-"""Artifacts: list and download."""
+"""Artifacts: list, download, delete."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from app.api.schemas import ArtifactOut
+from app.api.schemas import ArtifactOut, FreedOut
 from app.artifacts.downloads import send_file, send_zip
+from app.core.artifacts.deletion import delete_artifact, delete_files
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import get_artifact, list_artifacts
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep
@@ -50,3 +51,15 @@ def download(
 def download_one(request: Request, job: JobDep, artifact: ArtifactDep, path: str, folder: FolderDep) -> Response:
     """One file of an artifact as it lies there; its ETag is its SHA-256."""
     return send_file(request, folder, job, artifact, path)
+
+
+@router.delete("/{kind}", name="api_delete_artifact")
+def delete(job: JobDep, artifact: ArtifactDep, database: DatabaseDep, folder: FolderDep) -> FreedOut:
+    """Delete the newest artifact of a kind, or the one with `id`; 409 while a job may need it."""
+    return FreedOut(freed_bytes=delete_artifact(database, folder, job.key, artifact.key))
+
+
+@router.delete("", name="api_delete_files")
+def delete_all(job: JobDep, database: DatabaseDep, folder: FolderDep) -> FreedOut:
+    """Delete all that a job made, what was made from it, and its training states; its history stays."""
+    return FreedOut(freed_bytes=delete_files(database, folder, job.key))

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from app.api.schemas import ChangeIn, CloneIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
+from app.api.schemas import ChangeIn, CloneIn, ExportIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
 from app.core.errors import InvalidInput
+from app.core.exports.submit import submit_export
 from app.core.jobs import queue
 from app.core.jobs.answers import submit_generation
 from app.core.jobs.autopsy import apply_change, get_autopsy
@@ -121,6 +122,13 @@ def merge(job_id: int, body: MergeIn, session: WriteSessionDep, folder: FolderDe
     """Queue the merge of the job's adapter, or of a checkpoint, into its base model."""
     source = queue.get_job(session, job_id)
     return JobOut.model_validate(submit_merge(session, folder, source, body.dtype, body.onto, body.checkpoint))
+
+
+@router.post("/{job_id}/export", status_code=201, name="api_export_job")
+def export(job_id: int, body: ExportIn, session: WriteSessionDep, folder: FolderDep) -> JobOut:
+    """Queue an export of the job's merged or whole model; 422 says why an architecture cannot be exported."""
+    source = queue.get_job(session, job_id)
+    return JobOut.model_validate(submit_export(session, folder, source, body.format, body.quantization))
 
 
 @router.post("/{job_id}/generate", status_code=201, name="api_generate")

@@ -118,6 +118,10 @@ class ArtifactOut(Out):
     created_at: float
 
 
+class FreedOut(Out):
+    freed_bytes: int
+
+
 class SubmitIn(BaseModel):
     """A TrainingSpec as values or as YAML text, one of the two."""
 
@@ -201,6 +205,13 @@ class MoveIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     to: int = Field(ge=1, le=1_000_000, description="Place in the queue, from 1; beyond the end: the last one.")
+
+
+class ExportIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: str = Field("gguf", description="gguf, with an Ollama Modelfile beside it.")
+    quantization: str = Field("q8_0", description="f16 or q8_0.")
 
 
 class MergeIn(BaseModel):

@@ -1,13 +1,19 @@
-"""Downloads of what jobs made."""
+"""Downloads of what jobs made, exports, and deleting."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from app.artifacts.downloads import send_file, send_zip
+from app.core.artifacts.deletion import delete_artifact, delete_files
 from app.core.artifacts.store import get_artifact
-from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep
+from app.core.exports.submit import submit_export
+from app.core.jobs.queue import get_job
+from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
+from app.web.templating import redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,3 +48,32 @@ def download_file(
 ) -> Response:
     """One file of an artifact as it lies there."""
     return send_file(request, folder, job, get_artifact(session, job, kind, step, id), path)
+
+
+@router.post("/jobs/{job_id}/artifacts/{artifact_id}/delete")
+def delete_job_artifact(
+    request: Request, job_id: int, artifact_id: int, database: DatabaseDep, folder: FolderDep
+) -> Response:
+    """Delete one artifact; the page asks before."""
+    delete_artifact(database, folder, job_id, artifact_id)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
+
+
+@router.post("/jobs/{job_id}/artifacts/delete")
+def delete_job_files(request: Request, job_id: int, database: DatabaseDep, folder: FolderDep) -> Response:
+    """Delete all that a job made; the page asks before."""
+    delete_files(database, folder, job_id)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
+
+
+@router.post("/jobs/{job_id}/export")
+def export_job(
+    request: Request,
+    job_id: int,
+    session: WriteSessionDep,
+    folder: FolderDep,
+    quantization: Annotated[str, Form()] = "q8_0",
+) -> Response:
+    """Queue an export of the job's merged or whole model."""
+    job = submit_export(session, folder, get_job(session, job_id), "gguf", quantization)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job.key))

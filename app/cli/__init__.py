@@ -7,7 +7,20 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import artifacts, backup, checks, controls, datasets, jobs, models, plan, previews, server, system
+from app.cli import (
+    adapters,
+    artifacts,
+    backup,
+    checks,
+    controls,
+    datasets,
+    jobs,
+    models,
+    plan,
+    previews,
+    server,
+    system,
+)
 from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error, print_json
 from app.core.errors import AppError, InvalidInput, NotFound
 
@@ -28,6 +41,7 @@ for name, group in (
     ("jobs", jobs.app),
     ("queue", controls.queue),
     ("artifacts", artifacts.app),
+    ("adapters", adapters.app),
 ):
     app.add_typer(group, name=name)
 

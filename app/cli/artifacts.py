@@ -62,6 +62,31 @@ def download(
     _show_download(artifact, file, output, json)
 
 
+@app.command("delete")
+def delete(
+    job: int,
+    kind: Annotated[str | None, typer.Argument(help="Default: all that the job made, and its training states.")] = None,
+    artifact_id: Annotated[int | None, typer.Option("--id", help="One that is not the newest of its kind.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Delete an artifact, or all files of a job. Its history stays: spec, metrics, log and receipt."""
+    client = Client()
+    artifacts = client.get(f"/jobs/{job}/artifacts")
+    chosen = [a for a in artifacts if kind in (None, a["kind"]) and artifact_id in (None, a["id"])]
+    chosen = chosen if kind is None else chosen[:1]
+    if kind is not None and not chosen:
+        there = ", ".join(sorted({a["kind"] for a in artifacts})) or "nothing"
+        raise NotFound(f"Job {job} has no {kind}.", advice=f"It has: {there}.")
+    if not yes:
+        what = f"the {kind} of job {job}" if kind else f"all {len(chosen)} artifacts of job {job}"
+        typer.confirm(f"Delete {what}, {sum(a['bytes'] for a in chosen):,} bytes?", abort=True, err=True)
+    path = f"/jobs/{job}/artifacts"
+    freed = client.delete(f"{path}/{kind}", id=chosen[0]["id"]) if kind else client.delete(path)
+    print_json(freed) if json else print(f"{freed['freed_bytes']:,} bytes freed")
+
+
 def _find(client: Client, job: int, kind: str, step: int | None, artifact_id: int | None) -> dict[str, Any] | None:
     """The newest of a kind, of one step or with one id if asked."""
     of_kind = (a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind)
@@ -95,6 +120,25 @@ def merge(
         merging = wait_for(client, merging["id"], None)
     show_job(merging, json)
     if wait and merging["status"] != "completed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+@top.command("export")
+def export(
+    job: int,
+    format: Annotated[str, typer.Option(help="gguf: one file for llama.cpp and Ollama, with a Modelfile.")] = "gguf",
+    quantization: Annotated[str, typer.Option(help="f16 or q8_0")] = "q8_0",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Export a job's merged model, as a job of its own."""
+    client = Client()
+    exporting = client.post(f"/jobs/{job}/export", {"format": format, "quantization": quantization})
+    if wait:
+        exporting = wait_for(client, exporting["id"], None)
+    show_job(exporting, json)
+    if wait and exporting["status"] != "completed":
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -57,9 +57,10 @@ class Client:
         """Send JSON and return the JSON answer."""
         return self._send("PATCH", path, json=body).json()
 
-    def delete(self, path: str) -> None:
-        """Delete what is there."""
-        self._send("DELETE", path)
+    def delete(self, path: str, **params: Any) -> Any:
+        """Delete what is there; the JSON answer, where there is one."""
+        response = self._send("DELETE", path, params=_present(params))
+        return response.json() if response.content else None
 
     @contextmanager
     def stream(

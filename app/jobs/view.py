@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlmodel import Session, col, select
 
+from app.core.artifacts.deletion import freed_bytes, job_states
 from app.core.artifacts.models import Artifact
+from app.core.artifacts.snippets import Snippet, list_snippets
 from app.core.artifacts.store import list_artifacts
 from app.core.datasets.models import Dataset
 from app.core.events.log import latest_id
@@ -52,6 +54,9 @@ class JobView:
     metrics: dict[str, float | None]
     artifacts: Sequence[Artifact]
     merge: Job | None
+    exporting: Job | None  # the newest export, where it made nothing yet
+    snippets: Sequence[Snippet]
+    freed: Mapping[int | None, int]  # bytes by artifact; None: all of them, with what a training could go on from
     source: Job | None
     receipt: dict[str, Any] | None
     outcome: Sequence[Fact]
@@ -75,7 +80,8 @@ class JobView:
     def stream_job(self) -> Job | None:
         if self.live:
             return self.job
-        return self.merge if self.merge is not None and self.merge.status not in ENDED else None
+        beside = (each for each in (self.merge, self.exporting) if each is not None)
+        return next((each for each in beside if each.status not in ENDED), None)
 
     @property
     def repeats(self) -> Job | None:
@@ -101,15 +107,20 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
     if training and job.status in ENDED:
         evals = read_series(session, job.key, "eval_loss").get("eval_loss", [])
         outcome = describe_outcome(job.spec, job.summary, evals)
+    model = session.get(BaseModel, job.base_model_id) if job.base_model_id else None
+    artifacts = list_artifacts(session, job)
     return JobView(
         job=job,
-        model=session.get(BaseModel, job.base_model_id) if job.base_model_id else None,
+        model=model,
         dataset=session.get(Dataset, job.dataset_id) if job.dataset_id else None,
         position=queue_position(session, job),
         awaited=find_awaited(session, job),
         metrics=latest_values(session, job.key),
-        artifacts=list_artifacts(session, job),
-        merge=_latest_merge(session, job),
+        artifacts=artifacts,
+        merge=_latest(session, job, JobKind.MERGE),
+        exporting=_unfinished_export(session, job),
+        snippets=list_snippets(job.key, artifacts, model),
+        freed=_freed(folder, job, artifacts),
         source=session.get(Job, job.source_job_id) if job.source_job_id else None,
         receipt=find_receipt(folder, job) if training and job.status in ENDED else None,
         outcome=outcome,
@@ -146,6 +157,20 @@ def _events(session: Session, job: Job, kind: EventKind, limit: int) -> Sequence
     return session.exec(of_kind.order_by(col(Event.id).desc()).limit(limit)).all()
 
 
-def _latest_merge(session: Session, job: Job) -> Job | None:
-    merges = select(Job).where(Job.source_job_id == job.id, Job.kind == JobKind.MERGE)
-    return session.exec(merges.order_by(col(Job.id).desc()).limit(1)).first()
+def _latest(session: Session, job: Job, kind: JobKind) -> Job | None:
+    """The newest job of a kind that was made of this one."""
+    made = select(Job).where(Job.source_job_id == job.id, Job.kind == kind)
+    return session.exec(made.order_by(col(Job.id).desc()).limit(1)).first()
+
+
+def _unfinished_export(session: Session, job: Job) -> Job | None:
+    export = _latest(session, job, JobKind.EXPORT)
+    return export if export is not None and export.status != JobStatus.COMPLETED else None
+
+
+def _freed(folder: DataFolder, job: Job, artifacts: Sequence[Artifact]) -> dict[int | None, int]:
+    """What deleting would free, for a job that has ended: looking at every file takes a while."""
+    if job.status not in ENDED or not artifacts:
+        return {}
+    single: dict[int | None, int] = {artifact.id: freed_bytes(folder, [artifact]) for artifact in artifacts}
+    return single | {None: sum(single.values()) + freed_bytes(folder, [], job_states(folder, job))}

@@ -81,10 +81,11 @@ def _widened_config(config: LoraConfig) -> LoraConfig:
     return widened
 
 
-def add_lora(model: Any, spec: TrainingSpec, base_model_name: str) -> Any:
+def add_lora(model: Any, spec: TrainingSpec, base_model_name: str, revision: str | None = None) -> Any:
     """Wrap the model so that only its adapter learns, in fp32. Raises: InvalidInput with every field that cannot be.
 
-    The saved configuration names the base model as it is registered, not the folder that it lies in here.
+    The saved configuration names the base model by its hub id and commit, so that peft finds it by itself; else as it
+    is registered, not by the folder that it lies in here.
     """
     faults = lora_faults(model, spec)
     if faults:
@@ -92,7 +93,7 @@ def add_lora(model: Any, spec: TrainingSpec, base_model_name: str) -> Any:
     config = _lora_config(spec)
     torch.manual_seed(spec.seed)
     tuned = get_peft_model(model, config)
-    config.base_model_name_or_path = base_model_name
+    config.base_model_name_or_path, config.revision = base_model_name, revision
     return tuned
 
 

@@ -49,7 +49,7 @@ tags: [lora]
 
 Trained for {step} steps on the dataset "{dataset}" with Loradeck: r = {r}, alpha = {alpha}, learning rate {lr}.
 
-`adapter_config.json` names the base model as it was registered. Load it from wherever you keep that model:
+{found} Load it:
 
 ```python
 from peft import PeftModel
@@ -57,7 +57,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer{more}
 
 adapter = "path/to/this/folder"
 tokenizer = AutoTokenizer.from_pretrained(adapter)
-base = AutoModelForCausalLM.from_pretrained("path/to/{base}"{how})
+base = AutoModelForCausalLM.from_pretrained("{place}"{how})
 model = PeftModel.from_pretrained(base, adapter)
 chat = [{{"role": "user", "content": "Hello"}}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -67,6 +67,12 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=100)[0], skip_spe
 `meta.json` holds the exact settings, the package versions, and each file's size and SHA-256.
 """
 
+_ON_HUB = "`adapter_config.json` names the base model by its hub id and commit, so `AutoPeftModelForCausalLM` finds it."
+_NAMED_HERE = (
+    "`adapter_config.json` names the base model as it was registered, which no program finds by itself: give the place "
+    "where you keep that model."
+)
+
 
 @dataclass(slots=True)
 class AdapterOutput:
@@ -75,6 +81,7 @@ class AdapterOutput:
     model: InitVar[Any]
     spec: TrainingSpec
     base_name: str
+    on_hub: bool = False  # the name is a hub id
     kind: str = "adapter"
     _initial: dict[str, torch.Tensor] = field(init=False)
 
@@ -96,6 +103,8 @@ class AdapterOutput:
         spec, quantization = self.spec, find_quantization(self.spec.model_dump())
         return _ADAPTER_CARD.format(
             base=self.base_name,
+            found=_ON_HUB if self.on_hub else _NAMED_HERE,
+            place=self.base_name if self.on_hub else f"path/to/{self.base_name}",
             more=", BitsAndBytesConfig" if quantization else "",
             how=f", quantization_config={quantization.to_source()}" if quantization else "",
             step=step,

@@ -77,7 +77,7 @@ class Run:
     def _make_saver(self) -> Saver:
         context, spec, model, base = self._context, self._spec, self._model, self._context.payload["base_model"]
         known = {name: base.get(name) for name in ("name", "architecture")} | {"dtype": self._hardware.dtype_name}
-        output: Output = AdapterOutput(model, spec, base["name"])
+        output: Output = AdapterOutput(model, spec, base.get("hub_id") or base["name"], base.get("hub_id") is not None)
         if spec.method == "full":
             output = ModelOutput(context, model, self._tokenizer, spec)
         return Saver(context, self._tokenizer, spec, known, output)

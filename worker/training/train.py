@@ -60,7 +60,8 @@ def run_training(context: JobContext) -> dict[str, Any]:
     if spec.method == "full":
         model = load_whole_model(base["path"], hardware)
     else:
-        model = add_lora(base_model_of(base["path"], hardware, quantization), spec, base["name"])
+        named = (base.get("hub_id") or base["name"], base.get("revision") if base.get("hub_id") else None)
+        model = add_lora(base_model_of(base["path"], hardware, quantization), spec, *named)
     if hardware.device.type == "cpu":
         quicken_dropout(model)
     context.spool.phase("tokenize")

@@ -64,9 +64,9 @@ def record(session: Session, folder: DataFolder, job_id: int, step: int | None, 
 
 
 def list_artifacts(session: Session, job: Job) -> Sequence[Artifact]:
-    """What the job produced, and what was merged from it, newest first."""
-    merges = select(Job.id).where(Job.source_job_id == job.id, Job.kind == JobKind.MERGE)
-    mine = (col(Artifact.job_id) == job.id) | col(Artifact.job_id).in_(merges)
+    """What the job produced, and what was merged or exported from it, newest first."""
+    made = select(Job.id).where(Job.source_job_id == job.id, col(Job.kind).in_((JobKind.MERGE, JobKind.EXPORT)))
+    mine = (col(Artifact.job_id) == job.id) | col(Artifact.job_id).in_(made)
     return session.exec(select(Artifact).where(mine).order_by(col(Artifact.id).desc())).all()
 
 

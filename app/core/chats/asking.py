@@ -22,7 +22,7 @@ from app.core.jobs import queue
 from app.core.jobs.answers import PRIORITY, check_question
 from app.core.jobs.controls import start_again
 from app.core.jobs.models import Job
-from app.core.jobs.status import ENDED, JobKind, JobStatus
+from app.core.jobs.status import ENDED, WITH_ADAPTER, JobKind, JobStatus
 
 DEVICES = ("auto", "cpu")  # auto: the GPU where there is one, once it is free; cpu: now, beside what trains
 IDLE_SECONDS = 300.0  # without a question; then the process ends, and its memory is free
@@ -48,7 +48,7 @@ def start_chat(
     session: Session, source: Job, question: Question, *, step: int | None = None, device: str = "auto"
 ) -> Job:
     """Queue a chat with its first question. Raises: InvalidInput with every fault at its field, Conflict."""
-    if source.kind != JobKind.TRAIN:
+    if source.kind not in WITH_ADAPTER:
         raise Conflict(f"Job {source.id} is not a training job ({source.kind}); there is nothing to chat with.")
     faults = [] if device in DEVICES else [Fault("device", f"{device!r} is not one of {', '.join(DEVICES)}")]
     turn = _make_turn(session, source, step, question, faults)

@@ -52,6 +52,7 @@ class Lane(StrEnum):
     VIEW = "view"  # previews: somebody waits for them
 
 
+WITH_ADAPTER = frozenset({JobKind.TRAIN, JobKind.ADAPTER})  # what is merged, exported and chatted with
 GPU_KINDS = frozenset({JobKind.TRAIN, JobKind.MERGE, JobKind.PLAYGROUND})
 LIGHT_LANES = frozenset({Lane.DATA, Lane.CHECK, Lane.VIEW})  # their processes load no torch
 

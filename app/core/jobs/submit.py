@@ -22,7 +22,7 @@ from app.core.jobs.modules import module_faults
 from app.core.jobs.queries import find_capabilities
 from app.core.jobs.queue import enqueue
 from app.core.jobs.spec import TrainingSpec, parse_spec
-from app.core.jobs.status import JobKind
+from app.core.jobs.status import WITH_ADAPTER, JobKind
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model, find_model, list_models
 from app.core.paths import DataFolder
@@ -96,7 +96,7 @@ def clone_training(
 def require_trained(session: Session, source: Job, kind: str) -> None:
     """Raises: Conflict where the job has saved no adapter, or no model, whichever `kind` is."""
     what = "an adapter" if kind == "adapter" else f"a {kind}"
-    if source.kind != JobKind.TRAIN:
+    if source.kind not in WITH_ADAPTER:
         raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job saves {what}.")
     if find_artifact(session, source, kind) is None:
         raise Conflict(f"Job {source.id} ({source.status}) has no {kind}.", advice="Wait until it is completed.")

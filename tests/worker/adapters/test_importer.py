@@ -1,0 +1,159 @@
+"""An adapter from elsewhere is taken in whole, or refused with the reason and nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.core.models.safetensors import write_model
+from tests.worker.contexts import make_context, read_records
+from worker.adapters.importer import run_adapter_import
+from worker.adapters.unpack import AdapterError
+from worker.artifacts.folders import folder_fault
+
+CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "owner/Tiny", "r": 2}
+Import = Callable[..., tuple[Any, Path]]
+
+
+def safetensors(shapes: dict[str, list[int]]) -> bytes:
+    """Zeros of these shapes."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(at)
+
+
+def lora(module: str = "model.layers.0.self_attn.q_proj", into: int = 8, out: int = 8) -> bytes:
+    prefix = f"base_model.model.{module}"
+    return safetensors({f"{prefix}.lora_A.weight": [2, into], f"{prefix}.lora_B.weight": [out, 2]})
+
+
+def files(config: dict[str, Any] | None = None, weights: bytes | None = None) -> dict[str, bytes]:
+    return {
+        "adapter_config.json": json.dumps({**CONFIG, **(config or {})}).encode(),
+        "adapter_model.safetensors": lora() if weights is None else weights,
+    }
+
+
+def pack(contents: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+@pytest.fixture
+def take_in(tmp_path: Path) -> Import:
+    """Run the import of a zip's bytes; its result, and the job's folder."""
+    base = write_model(tmp_path / "tiny", shapes={"model.layers.0.self_attn.q_proj.weight": [8, 8]})
+
+    def take_in(content: bytes) -> tuple[Any, Path]:
+        job = tmp_path / "job"
+        source = job / "uploaded" / "incoming"
+        source.parent.mkdir(parents=True)
+        source.write_bytes(content)
+        named = {"name": "tiny", "path": str(base), "hub_id": "owner/Tiny"}
+        payload = {"source": str(source), "base_model": named, "spec": {"method": "lora"}}
+        context = make_context(job, "adapter", payload)
+        return (run_adapter_import(context), read_records(context)), job
+
+    return take_in
+
+
+def left(job: Path) -> list[str]:
+    beside = {"spool.jsonl", "waits.json"}  # of the test's own context
+    return sorted(path.name for path in job.iterdir() if path.name not in beside)
+
+
+@pytest.mark.parametrize("root", ["", "my adapter/"])
+def test_an_adapter_is_taken_in_with_its_base_s_tokenizer(take_in: Import, root: str) -> None:
+    more = {"training_args.bin": b"pickle", "checkpoint-1/adapter_model.bin": b"x", "notes.exe": b"MZ"}
+    contents = {f"{root}{name}": content for name, content in {**files(), **more}.items()}
+    (summary, records), job = take_in(pack(contents))
+    assert (summary["tensors"], summary["r"], summary["trained_on"]) == (2, 2, "owner/Tiny")
+    assert left(job) == ["adapter"]
+    assert folder_fault(job / "adapter") is None
+    names = left(job / "adapter")
+    assert {"adapter_config.json", "adapter_model.safetensors", "meta.json", "tokenizer.json"} <= set(names)
+    assert not {"training_args.bin", "notes.exe"} & set(names)
+    assert json.loads((job / "adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    assert [record.data["kind"] for record in records if record.kind == "artifact"] == ["adapter"]
+
+
+@pytest.mark.parametrize("named", ["tiny", "owner/Tiny", "/home/somebody/models/Tiny", "another-owner/TINY"])
+def test_the_base_is_known_by_its_name_wherever_it_lay(take_in: Import, named: str) -> None:
+    (summary, _), _ = take_in(pack(files({"base_model_name_or_path": named})))
+    assert summary["trained_on"] == named
+
+
+def odd(name: str, mode: int = 0, content: bytes = b"x") -> bytes:
+    """A good adapter with one more entry."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for each, inside in files().items():
+            archive.writestr(each, inside)
+        info = zipfile.ZipInfo(name)
+        info.filename = name  # as it is: ZipInfo would tidy it
+        info.external_attr = mode << 16
+        archive.writestr(info, content)
+    return out.getvalue()
+
+
+def bomb() -> bytes:
+    contents = {**files(), "adapter_model.safetensors": bytes(200 << 20)}
+    return pack(contents, zipfile.ZIP_DEFLATED)
+
+
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "slip": (lambda: odd("../../evil"), "outside its folder"),
+    "slip-inside": (lambda: odd("a/../../evil"), "outside its folder"),
+    "absolute": (lambda: odd("/tmp/evil"), "outside its folder"),
+    "backslash": (lambda: odd("..\\evil"), "outside its folder"),
+    "link": (lambda: odd("tokenizer.json", stat.S_IFLNK | 0o777, b"/etc/passwd"), "a link or a device"),
+    "device": (lambda: odd("tokenizer.json", stat.S_IFCHR | 0o666), "a link or a device"),
+    "bomb": (bomb, "would grow to 209,715,200 bytes"),
+    "no zip": (lambda: b"PK\x03\x04 not a zip", "not a zip that can be read"),
+    "cut": (lambda: pack(files())[:-30], "not a zip that can be read"),
+    "flipped": (lambda: pack(files()).replace(lora(), lora()[:-1] + b"\1"), "not a zip that can be read"),
+    "empty zip": (lambda: pack({}), "holds no adapter_config.json"),
+    "two": (lambda: pack({f"{n}/{k}": v for n in "ab" for k, v in files().items()}), "2 files named"),
+    "pickle": (
+        lambda: pack({**{k: v for k, v in files().items() if "json" in k}, "adapter_model.bin": pickle.dumps({})}),
+        "pickled",
+    ),
+    "no weights": (lambda: pack({"adapter_config.json": files()["adapter_config.json"]}), "no adapter_model"),
+    "other base": (lambda: pack(files({"base_model_name_or_path": "meta/Other-8B"})), "trained on 'meta/Other-8B'"),
+    "other kind": (lambda: pack(files({"peft_type": "IA3"})), "kind IA3"),
+    "own code": (lambda: pack(files({"auto_mapping": {"base_model_class": "X"}})), "auto_mapping"),
+    "broken config": (lambda: pack({**files(), "adapter_config.json": b"["}), "not that of a peft adapter"),
+    "deep config": (lambda: pack({**files(), "adapter_config.json": b"[" * 100_000}), "not that of a peft adapter"),
+    "no safetensors": (lambda: pack(files(weights=b"\x80\x04pickle")), "not a readable safetensors file"),
+    "other module": (lambda: pack(files(weights=lora("model.layers.7.mlp.up_proj"))), r"no model\.layers\.7\.mlp"),
+    "other width": (lambda: pack(files(weights=lora(into=16))), "lora_A has 16 where 8 fit"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_adapter_of_this_base_is_refused_and_nothing_is_left(
+    take_in: Import, tmp_path: Path, name: str
+) -> None:
+    make, reason = REFUSED[name]
+    before = left(tmp_path)
+    with pytest.raises(AdapterError, match=reason):
+        take_in(make())
+    assert left(tmp_path / "job") == []
+    assert left(tmp_path) == sorted([*before, "job"])
+    assert not Path("/tmp/evil").exists()
