@@ -73,8 +73,9 @@ def check_tokenizer(file: Path, folder: Path, vocabulary_size: int) -> None:
     )
     differing += ["chat template"] if (theirs.chat_template or "") != (ours.chat_template or "") else []
     differing += ["end of sequence"] if theirs.eos_token_id != ours.eos_token_id else []
-    told = {text: number for text, number in theirs.get_vocab().items() if number < len(ours)}
-    differing += ["tokens"] if any(ours.get_vocab().get(text) != number for text, number in told.items()) else []
+    known = ours.get_vocab()
+    read = {text: number for text, number in theirs.get_vocab().items() if number < len(ours)}
+    differing += ["tokens"] if any(known.get(text) != number for text, number in read.items()) else []
     if differing:
         raise ExportError(f"The tokenizer in the GGUF is not the model's: {', '.join(differing)}.", advice=_ADVICE)
 
