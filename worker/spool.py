@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from worker.artifacts.disk import can_start
 from worker.notes import FILE as NOTE
 from worker.notes import WaitNote
 
@@ -47,6 +48,18 @@ _NO_ROOM = (
     "The disk is full: the job waits, and goes on as soon as there is space on the disk of the data folder. Delete "
     "what is not needed, such as old jobs' checkpoints."
 )
+
+
+def open_when_it_fits(path: Path) -> SpoolWriter:
+    """The writer of an attempt, once there is room to begin: nobody can be told before."""
+    while True:
+        try:
+            if can_start(path.parent):
+                return SpoolWriter(path)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+        time.sleep(SPACE_POLL_SECONDS)
 
 
 class SpoolDamaged(Exception):

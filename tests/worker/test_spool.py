@@ -11,7 +11,7 @@ import pytest
 
 from worker.notes import FILE as NOTE
 from worker.notes import read_wait
-from worker.spool import SpoolDamaged, SpoolWriter, read_spool
+from worker.spool import SpoolDamaged, SpoolWriter, open_when_it_fits, read_spool
 
 
 def test_records_come_back_as_written(tmp_path: Path) -> None:
@@ -126,3 +126,21 @@ def test_threads_share_a_writer(tmp_path: Path) -> None:
 
 def test_spool_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     assert list(read_spool(tmp_path / "none.jsonl")) == []
+
+
+def test_a_disk_that_is_full_as_a_process_begins_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    pwrite = os.pwrite
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def make_room(seconds: float) -> None:
+        waited.append(seconds)
+        monkeypatch.setattr("os.pwrite", pwrite)
+
+    monkeypatch.setattr("os.pwrite", fail)
+    monkeypatch.setattr("time.sleep", make_room)
+    open_when_it_fits(tmp_path / "spool.jsonl").phase("train")
+    assert len(waited) == 1
+    assert [record.kind for record, _ in read_spool(tmp_path / "spool.jsonl")] == ["phase"]
