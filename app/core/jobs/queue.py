@@ -37,8 +37,8 @@ def enqueue(session: Session, job: Job) -> Job:
 
 
 def last_position(session: Session) -> float:
-    """The position of the job that waits last, 0 where none waits."""
-    return session.exec(select(func.max(Job.position)).where(Job.status == JobStatus.QUEUED)).one() or 0.0
+    """The last position of a job that waits, or works and may wait again; 0 where there is none."""
+    return session.exec(select(func.max(Job.position)).where(col(Job.status).not_in(ENDED))).one() or 0.0
 
 
 def claim_next(session: Session, lane: Lane = Lane.GPU) -> tuple[Job, Attempt] | None:

@@ -113,6 +113,16 @@ def test_a_claim_starts_an_attempt_and_clears_what_the_last_one_left(session: Se
     assert (attempt.job_id, attempt.number, attempt.fence) == (job.id, 1, 1)
 
 
+def test_a_lost_job_goes_before_one_that_came_while_it_ran(session: Session) -> None:
+    _job(session, "first"), _job(session, "second")
+    queue.claim_next(session)
+    queue.advance(session, _claimed(session), JobStatus.INTERRUPTED)
+    lost = queue.get_job(session, 2)
+    _job(session, "third")
+    queue.advance(session, lost, JobStatus.QUEUED)
+    assert _claim_names(session) == ["second", "third"]
+
+
 def test_only_a_training_goes_on_from_where_it_was(session: Session) -> None:
     job = queue.enqueue(session, Job(name="merge", kind=JobKind.MERGE, created_at=0.0))
     session.execute(text("UPDATE job SET step = 7"))
