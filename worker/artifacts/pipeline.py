@@ -16,8 +16,8 @@ import torch
 from worker.artifacts.merge_plan import Target
 from worker.artifacts.tensors import ShardFile, read_into
 
-_AHEAD = 3  # blocks that are read before they are needed, and as many that wait to be written
-_BUFFER_BYTES = 8 * 1024**2  # the smallest that is kept to be used again
+_AHEAD = 8  # blocks that are read before they are needed, and as many that wait to be written
+_BUFFER_BYTES = 2 * 1024**2  # the smallest that is kept to be used again
 _SYNCED_BYTES = 128 * 1024**2  # are brought to the disk at a time, while the next ones are computed
 
 

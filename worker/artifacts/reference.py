@@ -39,9 +39,10 @@ class Reference:
 
     def base_logits(self, input_ids: torch.Tensor) -> torch.Tensor:
         """The same without the adapter."""
-        with self.model.disable_adapter(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of biases that stay as trained
-            return self.logits(input_ids)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Careful, disabling adapter layers with bias")  # these stay as trained
+            with self.model.disable_adapter():
+                return self.logits(input_ids)
 
     @contextmanager
     def on_other_base(self) -> Iterator[None]:

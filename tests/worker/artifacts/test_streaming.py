@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from app.core.errors import JobCancelled, MergeError
-from tests.worker.tiny import make_tokenizer, save_tiny_model
+from tests.worker.artifacts.adapters import Bases, make_bases, stream_merge, tune
+from tests.worker.tiny import make_tokenizer
 from worker.artifacts import streaming
 from worker.artifacts.adapter_tensors import NotStreamable
 from worker.artifacts.merge_plan import make_plan
-from worker.artifacts.saving import save_configuration
-from worker.artifacts.streaming import Trained, stream
+from worker.artifacts.streaming import stream
 from worker.training.adapters import load_adapter
 from worker.training.model import Hardware, load_base_model
 from worker.training.quantization import Quantization, copy_dequantized
@@ -37,57 +36,15 @@ IDS = torch.arange(3, 60)[None]
 NF4 = Quantization(load_in_8bit=False, quant_type="nf4", double_quant=True)
 
 
-@dataclass(frozen=True)
-class Bases:
-    """Folders of tiny models: a Llama with tied embeddings, one with a head of its own, and a GPT-2."""
-
-    tied: Path
-    untied: Path
-    gpt2: Path
-
-
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
-    folder = tmp_path_factory.mktemp("bases")
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer) + 8, n_embd=64, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
-    return Bases(save_tiny_model(folder / "tied"), save_tiny_model(folder / "untied", tied=False), folder / "gpt2")
+    return make_bases(tmp_path_factory.mktemp("bases"))
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that each weight of a tiny model takes several."""
     monkeypatch.setattr(streaming, "_BLOCK_ELEMENTS", 512)
-
-
-def tune(base: Path, folder: Path, *, words: int | None = None, **config: Any) -> Path:
-    """An adapter whose every number is random, as peft saves it."""
-    torch.manual_seed(1)
-    model: Any = AutoModelForCausalLM.from_pretrained(base)
-    if words is not None:
-        model.resize_token_embeddings(words)
-    conv = {"fan_in_fan_out": True} if base.name == "gpt2" else {}
-    tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, **conv, **config))
-    for parameter in tuned.parameters():
-        if parameter.requires_grad:
-            parameter.data += 0.05 * torch.randn_like(parameter)
-    tuned.save_pretrained(folder / "adapter", save_embedding_layers=words is not None)
-    return folder / "adapter"
-
-
-def stream_merge(
-    base: Path, adapter: Path, folder: Path, dtype: torch.dtype, quantization: Quantization | None = None
-) -> Path:
-    plan = make_plan(base, adapter, dtype, quantised=quantization is not None)
-    target = folder / "streamed"
-    target.mkdir()
-    stream(plan, target, Trained(quantization, torch.bfloat16) if quantization else None, lambda: None)
-    save_configuration(plan.skeleton.model, target, dtype, words=plan.vocabulary, untied=plan.untied)
-    return target
 
 
 def merge_by_peft(
