@@ -28,6 +28,7 @@ from app.datasets.doctor import router as doctor_router
 from app.datasets.router import router as datasets_router
 from app.datasets.xray import router as xray_router
 from app.jobs.router import router as jobs_router
+from app.playground.router import router as playground_router
 from app.system.router import router as system_router
 from app.web.assets import Assets
 from app.web.errors import install_error_handlers
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         doctor_router,
         models_router,
         artifacts_router,
+        playground_router,
     ):
         app.include_router(router)
     install_error_handlers(app)

@@ -22,6 +22,7 @@ from app.core.jobs.merges import merge_payload
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
+from app.core.jobs.samples import find_sampled
 from app.core.jobs.sampling import FIELDS
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.states import EXTENDED_AT
@@ -53,6 +54,7 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
         "rerun": _rerun(session, folder, job),
         "inputs": job.inputs,
         "start_from": job.start_from,
+        "sampled": find_sampled(session, job.key),
         "extended_at": job.summary.get(EXTENDED_AT),
     }
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import Response
 
-from app.api.schemas import ArtifactOut, FreedOut
+from app.api.schemas import ArtifactOut, FreedOut, KeepIn
 from app.artifacts.downloads import send_file, send_zip
 from app.core.artifacts.deletion import delete_artifact, delete_files
+from app.core.artifacts.keeping import keep_checkpoint
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import get_artifact, list_artifacts
-from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep
+from app.core.jobs import queue
+from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["artifacts"])
 
@@ -37,6 +39,19 @@ ArtifactDep = Annotated[Artifact, Depends(find_artifact, scope="function")]
 def list_all(job: JobDep, session: SessionDep) -> list[ArtifactOut]:
     """What the job produced and what was made from it, newest first."""
     return [ArtifactOut.model_validate(artifact) for artifact in list_artifacts(session, job)]
+
+
+@router.post("/checkpoint/{step}/keep", name="api_keep_checkpoint")
+def keep(
+    job_id: int,
+    step: int,
+    session: WriteSessionDep,
+    folder: FolderDep,
+    body: Annotated[KeepIn, Body()] = KeepIn(),  # noqa: B008
+) -> ArtifactOut:
+    """Keep a checkpoint, however many come after it."""
+    job = queue.get_job(session, job_id)
+    return ArtifactOut.model_validate(keep_checkpoint(session, folder, job, step, kept=body.kept))
 
 
 @router.api_route("/{kind}", methods=_READ, name="api_download_artifact", responses=_RANGES)

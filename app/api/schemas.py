@@ -115,6 +115,7 @@ class ArtifactOut(Out):
     files: list[dict[str, Any]]
     verified: bool | None
     certificate: dict[str, Any] | None
+    kept: bool = Field(description="Of a checkpoint: it stays, however many come after it.")
     created_at: float
 
 
@@ -154,6 +155,12 @@ class CancelIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     save: bool = Field(False, description="Stop early, but save what was trained.")
+
+
+class KeepIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kept: bool = Field(True, description="False lets it go with the others again.")
 
 
 class RetryIn(BaseModel):

@@ -24,7 +24,20 @@ def list_all(job: int, *, json: AsJson = False) -> None:
     """What a job produced, and what was merged from it."""
     artifacts = Client().get(f"/jobs/{job}/artifacts")
     shown = ({**each, "verified": _verified(each["verified"])} for each in artifacts)
-    print_json(artifacts) if json else print_table(shown, ["kind", "step", "bytes", "verified"])
+    print_json(artifacts) if json else print_table(shown, ["kind", "step", "bytes", "verified", "kept"])
+
+
+@app.command("keep")
+def keep(
+    job: int,
+    step: Annotated[int, typer.Argument(help="The checkpoint's step.")],
+    release: Annotated[bool, typer.Option("--release", help="Let it go with the others again.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Keep a checkpoint, however many come after it."""
+    kept = Client().post(f"/jobs/{job}/artifacts/checkpoint/{step}/keep", {"kept": not release})
+    print_json(kept) if json else print(f"step {step}: {'kept' if kept['kept'] else 'not kept any more'}")
 
 
 def _verified(answers: bool | None) -> bool | str:

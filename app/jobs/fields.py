@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from app.core.jobs.shown import show
+from app.core.jobs.shown import LINES, read_lines, show_field
 from app.core.jobs.spec import TrainingSpec
 
 _SWITCH = {"true": "on", "false": "off"}
@@ -31,6 +31,11 @@ class FormField:
     errors: Sequence[str] = ()
 
     @property
+    def lines(self) -> bool:
+        """Whether several lines are typed."""
+        return self.name in LINES
+
+    @property
     def changed(self) -> bool:
         """Whether the value is another than the one that the form starts from."""
         return self.value != self.baseline
@@ -41,7 +46,7 @@ def make_field(
 ) -> FormField:
     """The field from its value and its baseline; `registered` is {name: label} where it names a model or a dataset."""
     info = TrainingSpec.model_fields[name]
-    shown, baseline = show(values[0]), show(values[1])
+    shown, baseline = show_field(name, values[0]), show_field(name, values[1])
     if registered is not None:
         baseline = shown  # which model and which data is a choice, not a change
     choices = _choices(info) if registered is None else registered
@@ -73,6 +78,8 @@ def parse(name: str, typed: str) -> Any:
         return typed
     if typed == "" and NoneType in get_args(info.annotation):
         return None
+    if name in LINES:
+        return read_lines(typed)
     if list[str] in _types(info) and typed != "all-linear":
         return [part.strip() for part in typed.split(",") if part.strip()]
     if get_origin(info.annotation) is dict:

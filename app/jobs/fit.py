@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlmodel import Session
 
@@ -17,8 +17,9 @@ from app.core.jobs.spec import parse_spec
 from app.core.jobs.warnings import SpecWarning
 from app.core.planning.history import plan_on_box
 from app.core.planning.plan import Plan
-from app.jobs.forms import CARD, parse_form, read_form
+from app.jobs.forms import CARD, parse_form
 from app.web.dependencies import FolderDep, SessionDep
+from app.web.forms import Typed
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
@@ -79,9 +80,7 @@ class Fit:
 
 
 @router.post("/jobs/new/fit")
-def show_fit(
-    request: Request, typed: Annotated[dict[str, str], Depends(read_form)], session: SessionDep, folder: FolderDep
-) -> Response:
+def show_fit(request: Request, typed: Typed, session: SessionDep, folder: FolderDep) -> Response:
     """The region, as the form stands now."""
     return render(request, "jobs/_fit.html", {"fit": describe_fit(session, folder.home, typed)})
 

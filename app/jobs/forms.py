@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from fastapi import Request
-
 from app.core.errors import Fault
 from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
-from app.core.jobs.shown import show
+from app.core.jobs.shown import show_field
 from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
 from app.jobs.fields import FormField, applies, make_field, parse
 
@@ -73,12 +71,6 @@ class JobForm:
         return {each.name: each for group in self.groups for each in (*group.fields, *group.folded)}
 
 
-async def read_form(request: Request) -> dict[str, str]:
-    """The posted text fields, as typed. (Async, since the body is read; handlers depend on it and stay `def`.)"""
-    async with request.form(max_files=0, max_fields=200) as form:
-        return {key: value for key, value in form.items() if isinstance(value, str)}
-
-
 def build_form(
     models: Mapping[str, str],
     datasets: Mapping[str, str],
@@ -104,8 +96,8 @@ def build_form(
             made = make_field(name, (value, start[name]), registered.get(name), errors)
             group = groups[made.group]
             (group.folded if made.advanced else group.fields).append(made)
-        elif show(value) != show(start[name]):
-            kept[KEPT + name] = show(value)
+        elif show_field(name, value) != show_field(name, start[name]):
+            kept[KEPT + name] = show_field(name, value)
     filled = [group for group in groups.values() if group.fields or group.folded]
     form = JobForm(str(values.get(NAME, "")), preset, filled, f"{method} {task}", kept)
     elsewhere = [_placed(fault) for fault in faults if fault.field not in form.fields]
@@ -139,7 +131,7 @@ def follow_choice(typed: Mapping[str, Any]) -> dict[str, Any]:
     mine = {
         name: value
         for name, value in typed.items()
-        if name in chosen or name not in start or str(value).strip() != show(start[name])
+        if name in chosen or name not in start or str(value).strip() != show_field(name, start[name])
     }
     return {**kept, **{name: value for name, value in mine.items() if not name.startswith(KEPT)}}
 

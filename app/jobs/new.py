@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlmodel import Session
 
+from app.core.chats.samples import list_samples
 from app.core.datasets.models import DatasetStatus
 from app.core.datasets.store import list_datasets
 from app.core.errors import Fault, InvalidInput
@@ -34,13 +35,13 @@ from app.jobs.forms import (
     choice_moved_on,
     follow_choice,
     parse_form,
-    read_form,
     start_from_preset,
 )
 from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
 from app.jobs.xray_link import find_xray_link
 from app.jobs.xray_link import router as xray_link_router
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep
+from app.web.forms import Typed
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
@@ -50,8 +51,6 @@ router.include_router(fit_router)
 _TAKEN = {NAME, PRESET, SHOWN_FOR, CARD, *TrainingSpec.model_fields}  # what a link to the form may fill in
 
 _LOOK_AGAIN = "The fields follow the method and the task chosen now: look at them, then add the job again"
-
-Typed = Annotated[dict[str, str], Depends(read_form)]
 
 
 @router.get("/jobs/new")
@@ -129,6 +128,7 @@ def _form_context(
         "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
         "xray": find_xray_link(session, {**chosen, "base_model": model, "dataset": dataset}),
         "card": card,
+        "kept_samples": [sample.text for sample in list_samples(session)],
         "cards": CARDS_GIB,
         "fit": describe_fit(session, home, {**chosen, "base_model": model, "dataset": dataset, CARD: card}),
     }

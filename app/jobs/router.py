@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import FileResponse, Response
 
+from app.core.artifacts.keeping import keep_checkpoint
 from app.core.errors import InvalidInput
 from app.core.events.log import latest_id
 from app.core.first_run import queue_demo
@@ -21,7 +22,8 @@ from app.core.table import MAX_ID
 from app.jobs import autopsy, controls, new
 from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
-from app.jobs.view import list_samples, log_tail, view_job
+from app.jobs.timeline import describe_timeline
+from app.jobs.view import log_tail, view_job
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
 from app.web.logs import log_response
 from app.web.templating import redirect, render, render_region
@@ -67,11 +69,12 @@ def run_demo_job(request: Request, database: DatabaseDep) -> Response:
 @router.get("/jobs/{job_id}")
 def show_job(request: Request, job: JobDep, session: SessionDep, folder: FolderDep) -> Response:
     """One job: all that has happened so far; the stream brings what comes behind it."""
+    view = view_job(session, folder, job)
     context = {
-        "view": view_job(session, folder, job),
+        "view": view,
         "charts": job_charts(session, job),
         "log": log_tail(session, job),
-        "samples": list_samples(session, job),
+        "timeline": describe_timeline(session, job, view.artifacts),
     }
     return render(request, "jobs/show.html", context)
 
@@ -84,9 +87,24 @@ def show_job_overview(request: Request, job: JobDep, session: SessionDep, folder
 
 @router.get("/jobs/{job_id}/samples")
 def show_job_samples(request: Request, job: JobDep, session: SessionDep, folder: FolderDep) -> Response:
-    """The region with answers of the base and the tuned model."""
-    context = {"view": view_job(session, folder, job), "samples": list_samples(session, job)}
+    """The region with answers of the base model, the checkpoints and the final one, side by side."""
+    view = view_job(session, folder, job)
+    context = {"view": view, "timeline": describe_timeline(session, job, view.artifacts)}
     return render(request, "jobs/_samples.html", context)
+
+
+@router.post("/jobs/{job_id}/checkpoints/{step}/keep")
+def keep_job_checkpoint(
+    request: Request,
+    job_id: int,
+    step: int,
+    session: WriteSessionDep,
+    folder: FolderDep,
+    kept: Annotated[bool, Form()] = True,
+) -> Response:
+    """Keep a checkpoint, however many come after it, or let it go with the others again."""
+    keep_checkpoint(session, folder, queue.get_job(session, job_id), step, kept=kept)
+    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
 
 
 @router.get("/jobs/{job_id}/log")

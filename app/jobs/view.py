@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -31,15 +31,6 @@ from app.jobs.outcome import Fact, describe_outcome
 
 LOG_TAIL_EVENTS = 200
 LOG_TAIL_LINES = 500
-
-
-@dataclass(slots=True)
-class Sample:
-    """One prompt's answers: of the base model, and the newest of the tuned one."""
-
-    prompt: str
-    step: int | None = None
-    answers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +129,6 @@ def log_tail(session: Session, job: Job) -> list[str]:
     events = _events(session, job, EventKind.LOG, LOG_TAIL_EVENTS)
     lines = [line for event in reversed(events) for line in event.data["lines"]]
     return lines[-LOG_TAIL_LINES:]
-
-
-def list_samples(session: Session, job: Job) -> list[Sample]:
-    """Answers by prompt, in the order in which the prompts came."""
-    samples: dict[str, Sample] = {}
-    for event in reversed(_events(session, job, EventKind.SAMPLE, 100)):
-        data: dict[str, Any] = event.data
-        sample = samples.setdefault(data["prompt"], Sample(data["prompt"]))
-        sample.answers[data["model"]] = data["text"]
-        sample.step = event.step or sample.step
-    return list(samples.values())
 
 
 def _events(session: Session, job: Job, kind: EventKind, limit: int) -> Sequence[Event]:

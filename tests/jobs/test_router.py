@@ -268,10 +268,10 @@ def test_samples_say_why_there_are_none_without_an_eval_split(client: TestClient
 
 def test_samples_say_that_long_answers_are_cut(client: TestClient, database: Database, make_job: MakeJob) -> None:
     job = make_job()
-    assert "long ones are cut short" not in client.get(f"/jobs/{job.id}/samples").text
+    assert "long answers are cut short" not in client.get(f"/jobs/{job.id}/samples").text
     with database.write() as session:
         log.append(session, EventKind.SAMPLE, {"prompt": "p", "text": "t", "model": "base"}, job_id=job.id, step=0)
-    assert "long ones are cut short" in client.get(f"/jobs/{job.id}/samples").text
+    assert "long answers are cut short" in client.get(f"/jobs/{job.id}/samples").text
 
 
 def test_cancel_of_a_queued_job_is_done_at_once_and_refused_afterwards(

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from app.core.artifacts.manifest import kept_mark
 from worker.artifacts.folders import STATE, folder_fault
 from worker.base_models.publish import collect_leftovers
 
@@ -29,15 +30,18 @@ def collect_halves(job_folder: Path) -> None:
 
 
 def drop_steps_after(parent: Path, step: int) -> None:
-    """Remove the folders of later steps."""
+    """Remove the folders of later steps, but not what somebody keeps."""
     for number, folder in step_folders(parent):
         if number > step:
             _remove(folder)
 
 
 def drop_old_steps(parent: Path, keep: int, best_step: int | None) -> None:
-    """Remove all but the newest `keep` and the best of the folders `step-N`, once the newest is seen to be whole."""
-    folders = step_folders(parent)
+    """Remove all but the newest `keep` and the best of the folders `step-N`, once the newest is seen to be whole.
+
+    What somebody keeps stays, and takes no other's place.
+    """
+    folders = [found for found in step_folders(parent) if not kept_mark(found[1]).exists()]
     fault = folder_fault(folders[-1][1]) if folders else None
     if fault:
         logger.warning("%s: older ones are kept, since %s", folders[-1][1], fault)
@@ -48,7 +52,14 @@ def drop_old_steps(parent: Path, keep: int, best_step: int | None) -> None:
 
 
 def _remove(folder: Path) -> None:
+    """Unless somebody keeps it, be it in this very moment."""
+    mark = kept_mark(folder)
+    if mark.exists():
+        return
     condemned = folder.with_name(f".{folder.name}.removed")  # half a folder must not look like a whole one
     shutil.rmtree(condemned, ignore_errors=True)
     folder.rename(condemned)
-    shutil.rmtree(condemned)
+    if mark.exists():
+        condemned.rename(folder)
+    else:
+        shutil.rmtree(condemned)

@@ -103,6 +103,20 @@ def attention_per_row(model: Any) -> Iterator[None]:
         base.set_attn_implementation(before)
 
 
+@contextmanager
+def attention_as_usual(model: Any) -> Iterator[None]:
+    """Inside the block the model attends as its own code does, to one sequence with what is cached of it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if base.config._attn_implementation != PER_ROW:
+        yield
+        return
+    base.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(PER_ROW)
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """How flattened logits differ from each row's alone, as shares of the largest logit."""

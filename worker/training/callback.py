@@ -30,6 +30,7 @@ class SpoolCallback(TrainerCallback):
     context: JobContext
     spec: TrainingSpec
     duties: Duties | None = None  # set once the Trainer exists, before it trains
+    lacks_samples: bool = False  # of the checkpoint that the run goes on from: it was interrupted before they were told
     _guard: RunGuard = field(default_factory=RunGuard)
     _save_seconds: float = 0.0  # what the last checkpoint took
 
@@ -71,6 +72,9 @@ class SpoolCallback(TrainerCallback):
         self._report.enter("train", state)
         if not base_stays(self.spec):
             self._evals.measure_base(state, self._required, as_it_starts=True)
+            self._report.enter("train", state)
+        if self.lacks_samples:
+            self._show_samples(state)
             self._report.enter("train", state)
         self._report.start_clock()
 
@@ -140,7 +144,14 @@ class SpoolCallback(TrainerCallback):
             self._required.save_checkpoint(state.global_step, self.best.kept_step)
             self.context.save_now = False
             self._save_seconds = time.monotonic() - began
+            self._show_samples(state)
             self._report.enter("train", state)
+
+    def _show_samples(self, state: TrainerState) -> None:
+        """Behind the save: what is saved does not wait for them. Raises: JobCancelled."""
+        if self._required.show_samples is not None:
+            self._report.enter("sample", state)
+            self._required.show_samples(state.global_step)
 
     def _leave(self, state: TrainerState, *, better: bool = False) -> NoReturn:
         """The worker stops or the job is paused: save what it goes on from, if there is time. Raises: JobCancelled.

@@ -20,6 +20,7 @@ class Duties:
     save_checkpoint: Callable[[int, int | None], None]
     save_state: Callable[[int | None], None]
     evaluate: Callable[[bool], dict[str, float]] | None
+    show_samples: Callable[[int], None] | None = None  # of the model after so many steps
     take_metrics: Callable[[], dict[str, float]] = dict
     probe: Callable[[Any], None] | None = None  # called with the optimizer before the first step, where asked for
 

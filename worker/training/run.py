@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.jobs.spec import TrainingSpec
+from worker.artifacts.steps import CHECKPOINTS
 from worker.context import JobContext, StopRequest
 from worker.patience import save_when_it_fits
 from worker.training.adapters import base_stays, initial_lora
@@ -47,6 +48,7 @@ class Run:
     ) -> None:
         self._context, self._spec, self._hardware = context, spec, hardware
         self._model, self._tokenizer, self._rows = model, tokenizer, rows
+        self._base_shown = bool((context.payload.get("sampled") or {}).get("base"))
         self._marks = MemoryMarks(model, hardware)
         self._saver = self._make_saver()
         self._callback = SpoolCallback(context, spec)
@@ -97,6 +99,7 @@ class Run:
             save_state=self._save_state,
             evaluate=self._evaluate if self._rows.evaluation else None,
             take_metrics=self._trainer.take_metrics,
+            show_samples=self._sample if self._has_samples else None,
             probe=self._probe.take if self._spec.probe else None,
         )
 
@@ -109,6 +112,7 @@ class Run:
         if self._context.assignment.attempt > 1:
             self._context.spool.summary(describe_beginning(begun))
         if begun.state:
+            self._callback.lacks_samples = self._lacks_samples(begun)
             self._callback.resume(begun.state.progress, ended=begun.state.ended)
             self._trainer.tokens_seen = self._callback.totals.tokens
         return begun
@@ -117,8 +121,9 @@ class Run:
         """What training changes for good is looked at before it: the base's answers, and the reference of pairs."""
         if base_stays(self._spec):
             return
-        if not begun.state:
-            self._show_samples(0, ["base"])
+        if not begun.state and self._has_samples:
+            self._context.spool.phase("sample")
+            self._write_samples(0, ["base"])
         if isinstance(self._trainer, PreferenceTrainer):
             self._context.spool.phase("reference")
             batches = chain(self._batches(self._rows.train), self._batches(self._rows.evaluation))
@@ -130,8 +135,9 @@ class Run:
         self._context.spool.phase("save")
         saved = self._saver.save_final(self._model, step, state.global_step)
         hurry = self._context.stop_request is StopRequest.SAVE
-        if not hurry:
-            self._show_samples(step, ["base", "tuned"] if base_stays(self._spec) else ["tuned"])
+        if not hurry and self._has_samples:
+            self._context.spool.phase("sample")
+            self._sample(step)
         extra = {
             "steps": state.global_step,
             "saved_step": step,
@@ -170,9 +176,26 @@ class Run:
             self._context.in_hand.take(self._trainer.state.global_step, batch)
             yield batch
 
-    def _show_samples(self, step: int, who: list[str]) -> None:
-        self._context.spool.phase("sample")
-        write_samples(self._context, self._model, self._tokenizer, self._prompts, step, who)
+    @property
+    def _has_samples(self) -> bool:
+        """Known without a look at the rows."""
+        return bool(self._spec.sample_max_new_tokens and (self._spec.sample_prompts or self._rows.held_out))
+
+    def _sample(self, step: int) -> None:
+        """What the model answers now; with the first time what its base does, where that is still there."""
+        who = ["tuned"] if self._base_shown or not base_stays(self._spec) else ["base", "tuned"]
+        self._write_samples(step, who)
+        self._base_shown = True
+
+    def _write_samples(self, step: int, who: list[str]) -> None:
+        most = self._spec.sample_max_new_tokens
+        write_samples(self._context, self._model, self._tokenizer, self._prompts, step, who, most)
+
+    def _lacks_samples(self, begun: Found) -> bool:
+        """Whether an attempt before this one saved the checkpoint of the step and was ended before it told of it."""
+        told = (self._context.payload.get("sampled") or {}).get("steps", ())
+        has_checkpoint = (self._context.folder / CHECKPOINTS / f"step-{begun.step}").is_dir()
+        return bool(begun.state and not begun.state.ended) and has_checkpoint and begun.step not in told
 
     @cached_property
     def _longest_rows(self) -> Whole:
@@ -183,4 +206,4 @@ class Run:
     @cached_property
     def _prompts(self) -> list[Prompt]:
         path = Path(self._context.payload["dataset"]["path"])
-        return choose_prompts(path, self._rows.held_out, self._tokenizer, self._spec.task)
+        return choose_prompts(path, self._rows.held_out, self._tokenizer, self._spec)

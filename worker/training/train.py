@@ -40,7 +40,8 @@ def run_training(context: JobContext) -> dict[str, Any]:
     Payload: spec, base_model {name, path, architecture}, proofs (a folder to keep them in, or none), dataset {name,
     path, tokens (a folder to keep them in), format, sha256 of the file at path}, inputs (what it was queued on, as
     `app.core.jobs.inputs` keeps it, or none), start_from (the step of the state to go on from, 0 for anew, or none),
-    extended_at (the steps at which the run had ended before it was made longer, or none).
+    sampled ({steps, base}: of which steps, and whether of the base, samples were told; or none), extended_at (the steps
+    at which the run had ended before it was made longer, or none).
     Raises: InvalidInput, DatasetFormatError, InputChanged, ModelLoadError, DiskFull, JobError; JobCancelled where the
     user stops it, after saving it if that was asked.
     """

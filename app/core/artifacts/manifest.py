@@ -75,3 +75,8 @@ def _checksum(meta: Mapping[str, Any]) -> str:
     """SHA-256 over a meta.json's values, its own checksum left out."""
     content = {name: value for name, value in meta.items() if name != _CHECKSUM}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def kept_mark(folder: Path) -> Path:
+    """The file beside a checkpoint that says: it stays. See `app.core.artifacts.keeping`."""
+    return folder.with_name(f"{folder.name}.kept")

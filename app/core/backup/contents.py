@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from app.core.artifacts.manifest import kept_mark
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import META
 from app.core.datasets.models import Dataset
@@ -48,6 +50,8 @@ def _of_artifact(artifact: Artifact) -> Iterator[Named]:
     listed.setdefault(META, None)  # earlier versions did not list it
     for path, sha256 in listed.items():
         yield Named(f"jobs/{artifact.job_id}/{artifact.path}/{path}", sha256)
+    if artifact.kept:  # by the mark beside it a training that is started again knows that
+        yield Named(f"jobs/{artifact.job_id}/{kept_mark(Path(artifact.path))}", required=False)
 
 
 def _of_dataset(folder: DataFolder, dataset: Dataset) -> Iterator[Named]:

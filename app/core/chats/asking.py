@@ -50,8 +50,7 @@ def start_chat(
     """Queue a chat with its first question. Raises: InvalidInput with every fault at its field, Conflict."""
     if source.kind not in WITH_ADAPTER:
         raise Conflict(f"Job {source.id} is not a training job ({source.kind}); there is nothing to chat with.")
-    faults = [] if device in DEVICES else [Fault("device", f"{device!r} is not one of {', '.join(DEVICES)}")]
-    turn = _make_turn(session, source, step, question, faults)
+    turn = _make_turn(session, source, step, question, device)
     spec = {"chat": True, "job": source.id, "step": step, "device": device}
     chat = Job(
         name=f"chat with {source.name}"[:200],
@@ -69,26 +68,21 @@ def start_chat(
     return chat
 
 
-def ask(session: Session, chat: Job, question: Question, *, device: str | None = None) -> ChatTurn:
-    """Add a question; a chat that has ended is queued again. Raises: InvalidInput, Conflict."""
+def ask(session: Session, chat: Job, question: Question, *, device: str = "auto") -> ChatTurn:
+    """Add a question; a chat that has ended is queued again, for `device`. Raises: InvalidInput, Conflict."""
     require_chat(chat)
     if chat.status in ENDED:
         close_open_turns(session, chat)
     elif find_open_turn(session, chat.key) is not None:
         raise Conflict("The question before this one is not answered yet.", advice="Stop it, or wait for its end.")
     source = queue.get_job(session, chat.spec["job"])
-    turn = _make_turn(session, source, chat.spec["step"], question)
+    turn = _make_turn(session, source, chat.spec["step"], question, device)
     turn.job_id = chat.key
     session.add(turn)
     session.flush()
     if chat.status in ENDED:
-        _queue_again(session, chat, device)
+        start_again(session, chat, 0, spec={**chat.spec, "device": device}, priority=PRIORITY)
     return turn
-
-
-def _queue_again(session: Session, chat: Job, device: str | None) -> None:
-    spec = {**chat.spec, "device": device if device in DEVICES else chat.spec["device"]}
-    start_again(session, chat, 0, spec=spec, priority=PRIORITY)
 
 
 def stop_answer(session: Session, chat: Job) -> None:
@@ -141,12 +135,12 @@ def require_chat(chat: Job) -> None:
         raise NotFound(f"Job {chat.id} is not a chat.")
 
 
-def _make_turn(
-    session: Session, source: Job, step: int | None, question: Question, faults: Sequence[Fault] = ()
-) -> ChatTurn:
+def _make_turn(session: Session, source: Job, step: int | None, question: Question, device: str) -> ChatTurn:
     """Raises: InvalidInput with every fault at its field."""
     sides = sides_of(question.sides)
-    more = [*faults, *_side_faults(session, source, step, question.sides)]
+    more = _side_faults(session, source, step, question.sides)
+    if device not in DEVICES:
+        more.append(Fault("device", f"{device!r} is not one of {', '.join(DEVICES)}"))
     sampling = check_question(session, source, question.prompt, question.system, dict(question.sampling), more)
     return ChatTurn(
         job_id=0,

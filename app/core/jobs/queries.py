@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func
+from sqlalchemy import ColumnElement, and_, case, func, or_
 from sqlmodel import Session, col, select
 
 from app.core.boot import boot_id, uptime_seconds
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.jobs.models import Job, WorkerState
-from app.core.jobs.status import ACTIVE, JobKind, JobStatus
+from app.core.jobs.status import ACTIVE, GPU_KINDS, JobKind, JobStatus
 from app.core.models.models import BaseModel, ModelStatus
 
 WORKER_ALIVE_SECONDS = 10.0  # a heartbeat is written every second
 LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.EXPORT, JobKind.ADAPTER, JobKind.IMPORT, JobKind.CHECK)
 _NO_PREVIEW = col(Job.kind) != JobKind.PREVIEW  # those have a lane of their own, and are gone in a moment
 _BESIDE = (JobKind.IMPORT, JobKind.CHECK, JobKind.EXPORT, JobKind.ADAPTER)
-_GPU_FIRST = case((col(Job.kind).in_(_BESIDE), 1), else_=0)
+ON_CPU = and_(col(Job.kind) == JobKind.PLAYGROUND, func.json_extract(Job.spec, "$.device") == "cpu")  # see claims
+_GPU_FIRST = case((or_(col(Job.kind).in_(_BESIDE), func.coalesce(ON_CPU, 0)), 1), else_=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,13 @@ def active_jobs(session: Session) -> Sequence[Job]:
     """Every job that has a process, previews left out; the one that has the GPU first."""
     active = select(Job).where(col(Job.status).in_(ACTIVE), _NO_PREVIEW)
     return session.exec(active.order_by(_GPU_FIRST, col(Job.id))).all()
+
+
+def gpu_occupant(session: Session, besides: Job | None = None) -> Job | None:
+    """The job that has the GPU's lane, unless it is a chat that waits for a question: that one makes room."""
+    active = select(Job).where(col(Job.status).in_(ACTIVE), col(Job.kind).in_(GPU_KINDS), func.coalesce(ON_CPU, 0) == 0)
+    jobs = session.exec(active.order_by(col(Job.id))).all()
+    return next((job for job in jobs if job.phase != "idle" and (besides is None or job.id != besides.id)), None)
 
 
 def queued_jobs(session: Session, limit: int = 100) -> Sequence[Job]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+LINES = frozenset({"sample_prompts"})  # fields that are typed one value a line
 
 
 def show(value: Any) -> str:
@@ -19,9 +22,31 @@ def show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def show_lines(texts: Any) -> str:
+    """Texts one a line, as `read_lines` takes them back; what was typed stays as it is."""
+    if not isinstance(texts, list):
+        return show(texts)
+    return "\n".join(str(text).replace("\\", "\\\\").replace("\n", "\\n") for text in texts)
+
+
+def read_lines(typed: str) -> list[str]:
+    """Texts that were typed one a line; `\\n` is a line break within one."""
+    lines = (re.sub(r"\\(.)", _unescape, line.strip()) for line in typed.splitlines())
+    return [line for line in lines if line.strip()]
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    return {"n": "\n", "\\": "\\"}.get(escape[1], escape[0])
+
+
+def show_field(name: str, value: Any) -> str:
+    """A spec's field by its name: prompts hold commas, so they stand on lines of their own."""
+    return show_lines(value) if name in LINES else show(value)
+
+
 def typed(values: Mapping[str, Any]) -> dict[str, str]:
     """What to type into the form's fields, by name."""
-    return {name: show(value) for name, value in values.items()}
+    return {name: show_field(name, value) for name, value in values.items()}
 
 
 def in_words(values: Mapping[str, Any]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.core.jobs.spec_fields import in_group
+
+MOST_SAMPLES = 16
+MOST_SAMPLE_CHARACTERS = 2000
+SamplePrompt = Annotated[str, Field(min_length=1, max_length=MOST_SAMPLE_CHARACTERS)]
 
 _rows = in_group("rows")
 _optimizer = in_group("optimizer")
@@ -112,6 +116,16 @@ class LoggingFields(BaseModel):
         50, "Save steps", "Save a checkpoint every so many steps, and the result at the end.", ge=1
     )
     save_total_limit: int = _logging(2, "Checkpoints kept", "How many checkpoints are kept.", ge=1, le=1000)
+    sample_prompts: list[SamplePrompt] = _logging(
+        [],
+        "Sample prompts",
+        "Answered by the base model, at each checkpoint and at the end, side by side on the job's page; one a line, a "
+        "line break within one as \\n. Empty takes two prompts from the held-out rows.",
+        max_length=MOST_SAMPLES,
+    )
+    sample_max_new_tokens: int = _logging(
+        48, "Sample length", "Tokens of a sample's answer at most; 0 turns samples off.", ge=0, le=1024
+    )
     probe: bool = _logging(
         False,
         "Probe",

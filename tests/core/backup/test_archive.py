@@ -14,7 +14,10 @@ from typing import Any
 
 import pysqlite3.dbapi2 as sqlite
 import pytest
+from sqlmodel import select
 
+from app.core.artifacts.manifest import kept_mark
+from app.core.artifacts.models import Artifact
 from app.core.backup import archive, snapshot
 from app.core.backup.archive import write_backup
 from app.core.backup.snapshot import copy_database, open_file
@@ -86,6 +89,19 @@ def test_with_files_every_file_that_the_database_names_is_in_it(
     assert listed == hashes(folder.home)
     assert (made["missing"], made["changed"], made["files"]["count"]) == ([], [], len(listed))
     assert "what jobs produced" not in str(made["left_out"])
+
+
+def test_mark_of_a_checkpoint_that_somebody_keeps_is_in_it(
+    filled: Database, folder: DataFolder, tmp_path: Path
+) -> None:
+    with filled.write() as session:
+        artifact = session.exec(select(Artifact)).all()[0]
+        artifact.kept = True
+        mark = kept_mark(folder.job(artifact.job_id) / artifact.path)
+    mark.touch()
+    write_backup(filled, folder, tmp_path / "b.zip", with_files=True)
+    with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
+        assert str(mark.relative_to(folder.home)) in bundle.namelist()
 
 
 def test_no_secret_is_in_a_backup(filled: Database, folder: DataFolder, tmp_path: Path) -> None:

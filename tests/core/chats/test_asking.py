@@ -107,7 +107,7 @@ def test_what_cannot_be_is_refused_at_every_field(
 def test_device_and_checkpoint_must_be_there(session: Session, trained: Job) -> None:
     with pytest.raises(InvalidInput) as refused:
         start_chat(session, trained, Question("Why?"), device="tpu", step=5)
-    assert _fields(refused) == ["device", "sides"]
+    assert _fields(refused) == ["sides", "device"]
     assert start_chat(session, trained, Question("Why?"), step=4).spec["step"] == 4
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app.core.artifacts.manifest import folder_fault, kept_mark
 from worker.artifacts.disk import DiskFull, check_free_space
 from worker.artifacts.folders import folder_bytes, publish_artifact
-from worker.artifacts.steps import collect_halves, drop_old_steps, drop_steps_after
+from worker.artifacts.steps import collect_halves, drop_old_steps, drop_steps_after, step_folders
 
 pytestmark = pytest.mark.model
 
@@ -99,3 +100,27 @@ def test_a_step_is_removed_though_an_earlier_removal_was_cut_short(tmp_path: Pat
     (tmp_path / ".step-2.removed" / "half").mkdir(parents=True)
     drop_old_steps(tmp_path, 1, best_step=None)
     assert names(tmp_path) == ["step-4"]
+
+
+def test_what_somebody_keeps_stays_and_takes_no_others_place(tmp_path: Path) -> None:
+    publish_steps(tmp_path, 2, 4, 6, 8, 10)
+    for step in (2, 6):
+        kept_mark(tmp_path / f"step-{step}").touch()
+    drop_old_steps(tmp_path, 2, best_step=None)
+    assert [step for step, _ in step_folders(tmp_path)] == [2, 6, 8, 10]
+    drop_steps_after(tmp_path, 0)
+    assert [step for step, _ in step_folders(tmp_path)] == [2, 6]
+
+
+def test_mark_that_comes_in_mid_removal_brings_the_step_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_steps(tmp_path, 2, 4)
+    rename = Path.rename
+
+    def keep_meanwhile(path: Path, target: Path) -> Path:
+        kept_mark(tmp_path / "step-2").touch()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", keep_meanwhile)
+    drop_old_steps(tmp_path, 1, best_step=None)
+    assert [step for step, _ in step_folders(tmp_path)] == [2, 4]
+    assert folder_fault(tmp_path / "step-2") is None

@@ -89,7 +89,7 @@ def test_saved_variant_fits_the_original_base_and_merges(
         write(context, model, *others)
 
     monkeypatch.setattr(run, "write_samples", write_samples)
-    values = {"max_steps": 6, "eval_steps": 3, "warmup_ratio": 0, **VARIANTS[variant]}
+    values = {"max_steps": 6, "eval_steps": 3, "save_steps": 6, "warmup_ratio": 0, **VARIANTS[variant]}
     context = make_context(
         tmp_path / "job", "train", train_payload(biased_model, write_rows(tmp_path / "rows.jsonl"), **values)
     )

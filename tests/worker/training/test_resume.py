@@ -139,7 +139,21 @@ def test_base_samples_of_an_adapter_that_starts_elsewhere_are_told_once(tmp_path
     second = next_attempt(job)
     run(second)
     first, rest = ([r.step for r in read_records(each) if r.kind == "sample"] for each in (job, second))
-    assert (set(first), set(rest)) == ({0}, {4})
+    assert (set(first), set(rest)) == ({0, 2}, {2, 4}), "of the base once; what is told twice of a step is the same"
+
+
+@pytest.mark.parametrize(("told", "again"), [([2, 4], {6}), ([2], {4, 6})])
+def test_samples_that_an_interruption_cost_are_given_when_the_run_goes_on(
+    tmp_path: Path, tiny_model: Path, told: list[int], again: set[int]
+) -> None:
+    """`told` is what reached the database: the process may end between the save and its samples."""
+    job = make_job(tmp_path / "job", tiny_model, max_steps=6, sample_max_new_tokens=3)
+    run(job, cut_in_step=5)
+    second = next_attempt(job)
+    second.payload["sampled"] = {"steps": told, "base": True}
+    run(second)
+    first, rest = ([r.step for r in read_records(each) if r.kind == "sample"] for each in (job, second))
+    assert (set(first), set(rest)) == ({0, 2, 4}, again)
 
 
 def interrupt_in(step: int, context: JobContext, monkeypatch: pytest.MonkeyPatch, *, seconds: float = 60.0) -> None:

@@ -117,7 +117,7 @@ def test_phases_progress_and_artifacts_in_order(make_job: MakeJob) -> None:
     records = read_records(context)
     phases = [r.data["phase"] for r in records if r.kind == "phase"]
     assert [p for i, p in enumerate(phases) if i == 0 or p != phases[i - 1]] == [
-        *("load", "tokenize", "train", "save", "train", "eval", "train", "save", "train", "eval"),
+        *("load", "tokenize", "train", "save", "sample", "train", "eval", "train", "save", "sample", "train", "eval"),
         *("save", "sample"),
     ]
     artifacts = [(r.data["kind"], r.data["path"], r.step) for r in records if r.kind == "artifact"]
@@ -139,7 +139,7 @@ def test_time_left_is_told_of_the_steps_alone(make_job: MakeJob) -> None:
         phase = record.data.get("phase", phase)
         if record.kind == "progress":
             told.append((phase, record.step, record.data["eta_seconds"]))
-    assert {phase for phase, _, _ in told} == {"train", "save", "eval"}
+    assert {phase for phase, _, _ in told} == {"train", "save", "sample", "eval"}
     unknown = [left for phase, step, left in told if phase != "train" or step in (0, 12)]
     assert unknown == [None] * len(unknown)
     assert all(left is not None for phase, step, left in told if phase == "train" and 0 < (step or 0) < 12)
@@ -193,7 +193,7 @@ def test_meta_lists_every_file_with_its_hash(make_job: MakeJob) -> None:
 
 
 def test_base_and_tuned_answers_stand_side_by_side(make_job: MakeJob, tiny_model: Path) -> None:
-    context = make_job(max_steps=12, learning_rate=3e-2)
+    context = make_job(max_steps=12, learning_rate=3e-2, save_steps=12)
     run_training(context)
     samples = [
         (r.step, r.data["model"], r.data["prompt"], r.data["text"]) for r in read_records(context) if r.kind == "sample"
@@ -210,6 +210,42 @@ def test_base_and_tuned_answers_stand_side_by_side(make_job: MakeJob, tiny_model
             expected.append((step, name, prompt, answer.text))
     assert samples == expected
     assert samples[0][3] != samples[1][3]
+
+
+def told(context: JobContext) -> list[tuple[int | None, str, str, str]]:
+    records = [record for record in read_records(context) if record.kind == "sample"]
+    return [(r.step, r.data["model"], r.data["prompt"], r.data["text"]) for r in records]
+
+
+def test_samples_are_told_of_the_base_and_of_every_checkpoint(make_job: MakeJob, tiny_model: Path) -> None:
+    prompts = ["What is the colour of box 1?", "Which box is red?\nAnd why?"]
+    chosen = {"sample_prompts": prompts, "sample_max_new_tokens": 5}
+    context = make_job(max_steps=12, learning_rate=3e-2, save_steps=4, save_total_limit=9, **chosen)
+    run_training(context)
+    assert [(step, who, prompt) for step, who, prompt, _ in told(context)] == [
+        *((0 if who == "base" else 4, who, prompt) for prompt in prompts for who in ("base", "tuned")),
+        *((step, "tuned", prompt) for step in (8, 12) for prompt in prompts),
+    ]
+    tokenizer = load_tokenizer(tiny_model)
+    for step, who, prompt, text in told(context):
+        folder = context.folder / ("adapter" if step == 12 else f"checkpoints/step-{step}")
+        model = load_model(str(tiny_model), None if who == "base" else str(folder))
+        chat = [{"role": "user", "content": prompt}]
+        assert text == generate(model, tokenizer, chat, Sampling(max_new_tokens=5), lambda _ids: False).text
+
+
+@pytest.mark.parametrize(
+    "values", [{"lora_dropout": 0.1}, {"gradient_checkpointing": True}, {"packing": True}, {"method": "full"}]
+)
+def test_samples_change_nothing_of_what_is_learned(tmp_path: Path, tiny_model: Path, values: dict[str, Any]) -> None:
+    losses, rows = [], write_rows(tmp_path / "rows.jsonl")
+    for name, tokens in (("with", 5), ("without", 0)):
+        spec = {"max_steps": 6, "save_steps": 2, "sample_max_new_tokens": tokens, **values}
+        context = make_context(tmp_path / name, "train", train_payload(tiny_model, rows, **spec))
+        run_training(context)
+        assert bool(told(context)) is bool(tokens)
+        losses.append([record.data["loss"] for record in read_records(context) if "loss" in record.data])
+    assert losses[0] == losses[1]
 
 
 def test_first_eval_loss_is_the_untuned_models(make_job: MakeJob) -> None:
