@@ -48,6 +48,7 @@ def main() -> None:
     run("stream_cuts")
     run("claims")
     run("vram_simulation")
+    run("loss")
     run("merge")
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
