@@ -17,7 +17,7 @@ from app.core.errors import Fault
 from app.core.events.log import latest_id
 from app.core.jobs.models import Job
 from app.core.jobs.queue import get_job
-from app.core.jobs.status import JobKind
+from app.core.jobs.status import WITH_ADAPTER, JobKind
 from app.core.models.models import BaseModel
 from app.playground.asked import Asked, typed_before
 from app.playground.state import ChatState, describe_state
@@ -122,9 +122,9 @@ def view_chat(
 
 
 def list_sources(session: Session, chosen: Job | None = None) -> list[Job]:
-    """Trainings that one can chat with, newest first; the chosen one in any case."""
+    """Trainings, and adapters from elsewhere, that one can chat with, newest first; the chosen one in any case."""
     saved = select(Artifact.job_id).where(col(Artifact.kind).in_(("adapter", "model", "checkpoint")))
-    trained = select(Job).where(Job.kind == JobKind.TRAIN, col(Job.id).in_(saved))
+    trained = select(Job).where(col(Job.kind).in_(WITH_ADAPTER), col(Job.id).in_(saved))
     found = list(session.exec(trained.order_by(col(Job.id).desc()).limit(_LISTED)))
     return found if chosen is None or chosen in found else [chosen, *found]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from worker.inference.generate import load_model
+from worker.training.adapters import CONFIG
 from worker.training.model import Hardware, choose_hardware
 from worker.training.preload import tokenizer_of
 from worker.training.quantization import find_quantization
@@ -44,8 +47,15 @@ class Voices:
             return self._base, None
         if self._spec.get("method") == "full":
             return (self._base if side == "base" else self._trained), None
-        outlives = self._spec.get("bias", "none") == "none"  # biases that were trained stay with the adapter off
-        return self._base, self._trained if side == "tuned" or outlives else None
+        return self._base, self._trained if side == "tuned" or _leaves_biases(self._trained) else None
+
+
+def _leaves_biases(adapter: str) -> bool:
+    """Whether the base is there with the adapter switched off: biases that were trained would stay. An adapter from
+    elsewhere has no spec that says so, but a configuration."""
+    path = Path(adapter) / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # what is gone is said by the load
+    return bool(config.get("bias", "none") == "none")
 
 
 def choose_device(device: str) -> Hardware:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,13 +236,18 @@ def test_model_trained_whole_takes_the_place_of_its_base(
 
 
 def test_trained_biases_leave_the_base_to_a_load_of_its_own(
-    make_chat: Any, base: Path, adapter: Path, loads: list[tuple[str, str | None]]
+    make_chat: Any, base: Path, adapter: Path, tmp_path: Path, loads: list[tuple[str, str | None]]
 ) -> None:
-    context, inbox = make_chat(spec={"method": "lora", "task": "sft", "bias": "all"})
+    context, inbox = make_chat()
+    config = adapter / "adapter_config.json"
+    biased = tmp_path / "biased"
+    shutil.copytree(adapter, biased)
+    (biased / config.name).write_text(config.read_text().replace('"bias": "none"', '"bias": "lora_only"'))
+    context.payload["trained"] = str(biased)
     inbox.put(_turn(1, "base", "tuned"))
     inbox.put({"end": "asked"})
     Chat(context).run()
-    assert loads == [(str(base), None), (str(base), str(adapter))]
+    assert loads == [(str(base), None), (str(base), str(biased))]
 
 
 def test_model_of_plain_text_goes_on_with_the_question(make_chat: Any, base: Path) -> None:
