@@ -18,7 +18,6 @@ from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, Wri
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["artifacts"])
 
-_READ = ["GET", "HEAD"]
 _RANGES: dict[int | str, dict[str, Any]] = {
     206: {"description": "The range that `Range` asks for, where `If-Range` is absent or still the ETag."},
     416: {"description": "A range beyond the end, or several."},
@@ -54,7 +53,8 @@ def keep(
     return ArtifactOut.model_validate(keep_checkpoint(session, folder, job, step, kept=body.kept))
 
 
-@router.api_route("/{kind}", methods=_READ, name="api_download_artifact", responses=_RANGES)
+@router.head("/{kind}", include_in_schema=False)
+@router.get("/{kind}", name="api_download_artifact", responses=_RANGES)
 def download(
     request: Request, job: JobDep, artifact: ArtifactDep, database: DatabaseDep, folder: FolderDep
 ) -> Response:
@@ -62,7 +62,8 @@ def download(
     return send_zip(request, database, folder, job, artifact)
 
 
-@router.api_route("/{kind}/files/{path:path}", methods=_READ, name="api_download_file", responses=_RANGES)
+@router.head("/{kind}/files/{path:path}", include_in_schema=False)
+@router.get("/{kind}/files/{path:path}", name="api_download_file", responses=_RANGES)
 def download_one(request: Request, job: JobDep, artifact: ArtifactDep, path: str, folder: FolderDep) -> Response:
     """One file of an artifact as it lies there; its ETag is its SHA-256."""
     return send_file(request, folder, job, artifact, path)

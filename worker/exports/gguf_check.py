@@ -20,8 +20,9 @@ from worker.exports.gguf_tensors import Array, ExportError, Target, Weights
 from worker.exports.gguf_vocab import Vocabulary, read_vocabulary
 
 # Bounds on the root-mean-square difference of the logits, as a share of their spread over the vocabulary. From bf16 to
-# f16 nothing is lost but of tiny values; an 8-bit block keeps a weight within 1/254 of the block's largest.
-_ALLOWED = {"f16": 5e-3, "q8_0": 0.1}
+# f16 nothing is lost but of tiny values; an 8-bit block keeps a weight within 1/254 of its largest, about as near
+# as bf16 does: 8 % was seen on a 135M model, so it may cost what that may (ADR 12).
+_ALLOWED = {"f16": 5e-3, "q8_0": 0.2}
 _STEP = 0.57  # of a block's scale: half a step, and the scale's own rounding to f16
 _ADVICE = "Export again; if it fails again, use the safetensors of the merged model, which are unharmed."
 
