@@ -332,7 +332,7 @@ def test_artifacts_are_listed_and_downloaded_whole(loradeck: Command, with_adapt
     assert (artifact["kind"], artifact["bytes"]) == ("adapter", sum(file["bytes"] for file in artifact["files"]))
     (names, values) = (line.split() for line in loradeck("artifacts", "list", with_adapter["id"]).out.splitlines())
     assert dict(zip(names, values, strict=True)) == {
-        "kind": "adapter", "step": "-", "bytes": str(artifact["bytes"]), "verified": "hashes",
+        "kind": "adapter", "step": "-", "bytes": str(artifact["bytes"]), "verified": "hashes", "kept": "no",
     }  # fmt: skip
     target = tmp_path / "adapter.zip"
     saved = loradeck("artifacts", "download", with_adapter["id"], "adapter", "-o", target, "--json")
