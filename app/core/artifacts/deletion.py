@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
+from app.core.artifacts.manifest import kept_mark
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import list_artifacts
 from app.core.database import Database
@@ -76,7 +77,8 @@ def _delete(database: Database, folder: DataFolder, job: Job, artifacts: Sequenc
             for place, aside in moved:
                 aside.rename(place)
             raise
-    for _, aside in condemned:
+    for place, aside in condemned:
+        kept_mark(place).unlink(missing_ok=True)  # else a later one of this name would be kept, too
         shutil.rmtree(aside)
     logger.info("job %s: %d bytes freed", job.id, freed, extra={"action": "delete_artifacts", "job_id": job.id})
     return freed

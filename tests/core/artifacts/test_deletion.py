@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.core.artifacts.deletion import delete_artifact, delete_files
+from app.core.artifacts.manifest import kept_mark
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import META, list_artifacts, record
 from app.core.database import Database
@@ -57,6 +58,14 @@ def test_an_artifact_goes_from_the_pages_and_from_the_disk(database: Database, f
     assert (folder.job(other.key) / "adapter").is_dir()
     with pytest.raises(NotFound, match="has no artifact"):
         delete_artifact(database, folder, job.key, artifact.key)
+
+
+def test_the_mark_of_a_kept_checkpoint_goes_with_it(database: Database, folder: DataFolder, make: Make) -> None:
+    job = make(artifact="checkpoint")
+    (artifact,) = artifacts_of(database, job)
+    kept_mark(folder.job(job.key) / "checkpoint").touch()
+    delete_artifact(database, folder, job.key, artifact.key)
+    assert list(folder.job(job.key).iterdir()) == []
 
 
 def test_all_files_of_a_job_take_what_was_made_from_it_with_them(
