@@ -4,112 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlmodel import select
 
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
-from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.events import log
 from app.core.events.types import EventKind
 from app.core.jobs import queue
 from app.core.jobs.answers import submit_generation
 from app.core.jobs.merges import submit_merge
-from app.core.jobs.models import Job, WorkerState
-from app.core.jobs.queries import list_jobs
-from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.status import JobStatus
 from app.core.metrics.models import MemoryReading
 from app.core.metrics.store import put_metrics
-from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
-from tests.receipts import write_receipt
+from tests.jobs.steps import MakeJob, advance
 
-MakeJob = Callable[..., Job]
-FORM = {"base_model": "tiny", "dataset": "small", "name": "first", "r": "8"}
 EVIL = "</script><img src=x onerror=alert(1)>"
-
-
-def advance(database: Database, job: Job, *statuses: JobStatus, **fields: object) -> Job:
-    for status in statuses:
-        with database.write() as session:
-            last = status == statuses[-1]
-            job = queue.advance(session, queue.get_job(session, job.key), status, **(fields if last else {}))
-    return job
-
-
-def count_jobs(database: Database) -> int:
-    with database.read() as session:
-        return list_jobs(session).total
-
-
-def test_valid_form_queues_the_job_and_sends_the_browser_to_it(client: TestClient, database: Database) -> None:
-    response = client.post("/jobs", data=FORM, follow_redirects=False)
-    assert (response.status_code, response.headers["location"]) == (303, "/jobs/1")
-    with database.read() as session:
-        job = queue.get_job(session, 1)
-    assert (job.name, job.spec["r"], job.status) == ("first", 8, JobStatus.QUEUED)
-
-
-def test_htmx_is_sent_on_by_its_own_header(client: TestClient) -> None:
-    response = client.post("/jobs", data=FORM, headers={"HX-Request": "true"})
-    assert response.headers["hx-redirect"] == "/jobs/1"
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("base_model", "nobody", "unknown base model"),
-        ("dataset", "nothing", "unknown dataset"),
-        ("r", "0", "greater than or equal to 1"),
-        ("learning_rate", "0", "greater than 0"),
-        ("target_modules", "q_proj, w_proj", "unknown w_proj; tiny has: down_proj, gate_proj"),
-        ("surprise", "1", "unknown field"),
-    ],
-)
-@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
-def test_bad_value_gets_422_beside_its_field_and_queues_nothing(
-    client: TestClient, database: Database, headers: dict[str, str], field: str, value: str, message: str
-) -> None:
-    response = client.post("/jobs", data={**FORM, field: value}, headers=headers)
-    page = unescape(response.text)
-    assert response.status_code == 422
-    errors = page[page.index(f'id="errors-{field}"' if field != "surprise" else 'id="errors-form"') :]
-    assert message in errors[: errors.index("</ul>")]
-    assert f'value="{value}"' in page or field == "surprise"
-    assert 'value="first"' in page
-    assert ("<html" in page) is not bool(headers)
-    assert response.headers["vary"] == "HX-Request"
-    assert count_jobs(database) == 0
-
-
-def test_all_faults_are_shown_at_once(client: TestClient) -> None:
-    page = client.post("/jobs", data={**FORM, "r": "0", "learning_rate": "-1", "dataset": ""}).text
-    assert {"errors-r", "errors-learning_rate", "errors-dataset"} <= set(re.findall(r'id="(errors-[\w]+)"', page))
-
-
-def test_clone_fills_the_form_with_the_job(client: TestClient, make_job: MakeJob) -> None:
-    job = make_job("mine", r=4, target_modules=["q_proj", "v_proj"])
-    page = client.get(f"/jobs/new?from={job.id}").text
-    assert 'name="r" value="4"' in page
-    assert 'value="q_proj, v_proj"' in page
-    assert 'value="mine"' in page
-    assert client.get("/jobs/new?from=99").status_code == 404
-
-
-def test_new_job_starts_from_what_was_trained_on_last(
-    client: TestClient, database: Database, make_job: MakeJob
-) -> None:
-    with database.write() as session:
-        session.add(BaseModel(name="a-first-by-name", status=ModelStatus.READY, created_at=0.0))
-    make_job()
-    page = client.get("/jobs/new").text
-    assert '<option value="tiny" selected>' in page
-    assert '<option value="a-first-by-name" selected>' in client.get("/jobs/new?base_model=a-first-by-name").text
-    assert page.index('name="name"') < page.index('name="base_model"')
 
 
 def test_list_filters_by_status_and_name_in_the_url(client: TestClient, database: Database, make_job: MakeJob) -> None:
@@ -303,104 +215,6 @@ def test_stop_and_save_is_asked_for(client: TestClient, database: Database, make
     assert (stored.cancel_requested, stored.save_requested) == (False, True)
 
 
-def test_merge_is_offered_with_the_adapter_then_followed(
-    client: TestClient, database: Database, make_job: MakeJob
-) -> None:
-    job = advance(database, make_job("base job"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
-    assert client.post(f"/jobs/{job.id}/merge").status_code == 409
-    with database.write() as session:
-        session.add(Artifact(job_id=job.key, kind="adapter", path="adapter", bytes=1024, created_at=0.0))
-    page = client.get(f"/jobs/{job.id}").text
-    assert "Download adapter (1.0 KiB)" in page
-    assert f'action="/jobs/{job.id}/merge"' in page
-    page = client.post(f"/jobs/{job.id}/merge").text
-    with database.read() as session:
-        merge = queue.get_job(session, job.key + 1)
-    assert merge.kind == JobKind.MERGE
-    assert f"&amp;job={merge.id}" in page  # the page now follows the merge
-    assert f'action="/jobs/{job.id}/merge"' not in page
-
-
-def test_merged_model_is_offered_only_where_it_passed_its_verification(
-    client: TestClient, database: Database, make_job: MakeJob
-) -> None:
-    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
-    merged = Artifact(job_id=job.key, kind="merged", path="merged", bytes=1, created_at=0.0, verified=False)
-    with database.write() as session:
-        session.add(merged)
-    assert "Download merged model" not in client.get(f"/jobs/{job.id}").text
-    with database.write() as session:
-        session.get_one(Artifact, merged.id).verified = True
-    assert "Download merged model" in client.get(f"/jobs/{job.id}").text
-
-
-def test_a_checkpoint_can_be_merged_from_the_page(client: TestClient, database: Database, make_job: MakeJob) -> None:
-    job = advance(database, make_job("tuned", method="qlora"), JobStatus.STARTING, JobStatus.RUNNING)
-    with database.write() as session:
-        kept = Artifact(job_id=job.key, kind="checkpoint", path="c", step=50, bytes=1, created_at=0.0)
-        session.add(kept)
-    page = client.get(f"/jobs/{job.id}").text
-    assert "checkpoint at step 50" in page
-    assert "the adapter</option>" not in page  # there is none yet
-    assert '<option value="original">' in page
-    client.post(f"/jobs/{job.id}/merge", data={"dtype": "fp32", "onto": "original", "checkpoint": "50"})
-    with database.read() as session:
-        merge = queue.get_job(session, job.key + 1)
-    wanted = {"job": job.id, "dtype": "fp32", "onto": "original", "checkpoint": 50}
-    assert (merge.kind, merge.spec) == (JobKind.MERGE, wanted)
-    refused = client.post(f"/jobs/{job.id}/merge", data={"checkpoint": "fifty"})
-    assert (refused.status_code, "fifty" in refused.text) == (422, True)
-
-
-def test_the_certificate_stands_on_the_page(client: TestClient, database: Database, make_job: MakeJob) -> None:
-    job = make_job(method="qlora")
-    certificate = {
-        "passed": True, "how": "streamed", "base": "original", "dtype": "bfloat16", "weights": 272,
-        "values": 134515008, "values_differing": 0, "max_logit_difference": 0.125, "mean_logit_difference": 0.01,
-        "relative_difference": 0.012, "kl_divergence": 5.7e-5, "compared_tokens": 90, "greedy_tokens": 24,
-        "greedy_tokens_same": 23, "greedy_tokens_equal": False, "adapter_effect": 0.3, "vocabulary_size": 49152,
-        "tied_embeddings": True, "eos_token_id": [2], "template_sha256": None, "warning": None,
-        "eval_loss": {"merged": 1.5481, "base_and_adapter": 1.5479, "dequantised": 1.597, "original": 1.5479,
-                      "tokens": 40, "rows": 3},
-    }  # fmt: skip
-    merged = Artifact(
-        job_id=job.key, kind="merged", path="merged", bytes=1, created_at=0.0, verified=True, certificate=certificate
-    )
-    with database.write() as session:
-        session.add(merged)
-    page = unescape(re.sub(r"\s+", " ", client.get(f"/jobs/{job.id}").text))
-    for told in (
-        "the original 16-bit base, not the quantised one",
-        "134,515,008 values; each the same to the last bit",
-        "at most 0.125 apart",
-        "5.7e-05 nats",
-        "23 of 24 the same",
-        "the adapter on the dequantised base 1.5970, on the original one 1.5479",
-        "share one weight",
-    ):
-        assert told in page
-
-
-def test_what_rounding_may_have_cost_is_said_beside_the_download(
-    client: TestClient, database: Database, make_job: MakeJob
-) -> None:
-    job = make_job("coarse")
-    certificate = {"passed": True, "warning": "Merge in fp32 to keep all of it."}
-    merged = Artifact(
-        job_id=job.key, kind="merged", path="merged", bytes=1, created_at=0.0, verified=True, certificate=certificate
-    )
-    with database.write() as session:
-        session.add(merged)
-    assert "Merge in fp32" in client.get(f"/jobs/{job.id}").text
-
-
-def test_demo_button_queues_the_demo_job_where_its_model_is_registered(client: TestClient, database: Database) -> None:
-    response = client.post("/jobs/demo")
-    assert response.status_code == 422
-    assert "unknown base model" in response.text
-    assert count_jobs(database) == 0
-
-
 def test_log_is_downloaded_as_text(client: TestClient, folder: DataFolder, make_job: MakeJob) -> None:
     job = make_job()
     assert client.get(f"/jobs/{job.id}/log").text == ""
@@ -422,105 +236,6 @@ def test_unknown_job_gets_404(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize("verb", ["cancel", "merge"])
 def test_reading_never_changes_a_job(client: TestClient, make_job: MakeJob, verb: str) -> None:
     assert client.get(f"/jobs/{make_job().id}/{verb}").status_code in (404, 405)
-
-
-def test_a_preset_is_applied_over_what_was_typed(client: TestClient) -> None:
-    page = client.get(
-        "/jobs/new", params={"apply": "quick-test", "preset": "", "name": "mine", "r": "99", "max_length": "333"}
-    ).text
-    assert 'name="preset" value="quick-test"' in page
-    assert re.search(r'name="r" value="8"', page)
-    assert re.search(r'name="max_length" value="333"', page), "a preset leaves what it says nothing about"
-    assert 'value="mine"' in page
-    region = client.get("/jobs/new?apply=balanced", headers={"HX-Request": "true"}).text
-    assert region.lstrip().startswith("<form")
-    assert 'aria-current="true">Balanced' in region
-
-
-def test_a_length_is_offered_that_the_chosen_model_was_made_for(client: TestClient, database: Database) -> None:
-    with database.write() as session:
-        for name, length in (("short", 256), ("long", 4096)):
-            session.add(BaseModel(name=name, status=ModelStatus.READY, max_length=length, created_at=0.0))
-    for model, offered in (("short", 256), ("long", 512), ("tiny", 512)):
-        page = client.get("/jobs/new", params={"base_model": model}).text
-        assert f'data-baseline="{offered}"' in page
-        assert f'name="max_length" value="{offered}"' in page
-
-
-def test_a_dataset_that_is_refused_is_said_to_be_once(client: TestClient) -> None:
-    page = unescape(client.post("/jobs", data={**FORM, "task": "dpo"}).text)
-    assert page.count("small holds messages rows") == 1
-
-
-def test_an_unknown_preset_is_not_found(client: TestClient) -> None:
-    response = client.get("/jobs/new?apply=fastest")
-    assert response.status_code == 404
-    assert "quick-test" in response.text
-
-
-def test_a_refused_form_keeps_its_preset(client: TestClient) -> None:
-    response = client.post("/jobs", data={"preset": "balanced", "r": "-1"}, headers={"HX-Request": "true"})
-    assert response.status_code == 422
-    assert 'name="preset" value="balanced"' in response.text
-    assert "changed from 16" in response.text
-
-
-def test_attention_alone_is_warned_of_with_a_fix_and_the_models_own_modules(client: TestClient) -> None:
-    region = client.get("/jobs/new/targets", params={"base_model": "tiny", "target_modules": "q_proj, v_proj"}).text
-    assert "The model has: down_proj, gate_proj" in region
-    assert "Attention alone" in region
-    assert """data-fill='{"target_modules":"all-linear"}'""" in region
-    quiet = client.get("/jobs/new/targets", params={"base_model": "tiny", "target_modules": "all-linear"}).text
-    assert "Attention alone" not in quiet
-    page = client.get("/jobs/new", params={"base_model": "tiny", "target_modules": "q_proj"}).text
-    assert "Attention alone" in page
-
-
-def test_another_method_shows_its_own_fields_and_starts_from_its_own_defaults(client: TestClient) -> None:
-    page = client.get(
-        "/jobs/new", params={**FORM, "learning_rate": "0.0002", "method": "full", "shown_for": "lora sft"}
-    )
-    assert 'name="learning_rate" value="2e-05"' in page.text
-    assert 'name="lora_alpha"' not in page.text
-    assert 'name="shown_for" value="full sft"' in page.text
-    assert 'name="kept.r" value="8"' in page.text
-    back = client.get("/jobs/new", params={"method": "lora", "shown_for": "full sft", "kept.r": "8"}).text
-    assert 'name="r" value="8"' in back
-    assert 'name="kept.' not in back
-
-
-def test_fields_shown_for_another_choice_are_looked_at_before_anything_is_queued(
-    client: TestClient, database: Database
-) -> None:
-    form = {**FORM, "learning_rate": "0.0002", "shown_for": "lora sft", "method": "full"}
-    response = client.post("/jobs", data=form)
-    assert response.status_code == 422
-    assert "The fields follow the method and the task chosen now" in response.text
-    assert 'name="learning_rate" value="2e-05"' in response.text
-    assert count_jobs(database) == 0
-    assert client.post("/jobs", data={**FORM, "shown_for": "lora sft"}, follow_redirects=False).status_code == 303
-
-
-def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(
-    client: TestClient, database: Database
-) -> None:
-    page = client.get("/jobs/new", params={"dataset": "small"}).text
-    assert ">small (messages)</option>" in page
-    assert "holds messages rows" not in page
-    page = unescape(client.get("/jobs/new", params={"dataset": "small", "task": "dpo"}).text)
-    assert "small holds messages rows; the task dpo learns from preference rows." in page
-    with database.write() as session:
-        dataset = session.exec(select(Dataset)).one()
-        dataset.status = DatasetStatus.IMPORTING
-        session.add(dataset)
-    assert ">small (importing)</option>" in client.get("/jobs/new").text
-    dataset.status = DatasetStatus.READY
-    with database.write() as session:
-        session.merge(dataset)
-    region = client.get("/jobs/new/dataset", params={"dataset": "small", "task": "text"}).text
-    assert region.lstrip().startswith('<div id="dataset-notes"')
-    assert """data-fill='{"task":"sft"}'""" in region
-    assert "note-warning" not in client.get("/jobs/new/dataset", params={"dataset": "gone", "task": "dpo"}).text
 
 
 def test_an_ended_training_shows_what_came_of_it(client: TestClient, database: Database, make_job: MakeJob) -> None:
@@ -555,112 +270,6 @@ def test_rewards_are_drawn_for_preference_jobs_where_there_are_any(
     assert rewards["rewards_margin"] == {"step": [1], "value": [0.25]}
     assert rewards["eval_rewards_margin"] == {"step": [], "value": []}
     assert "reward margin" in page
-
-
-@pytest.fixture
-def completed(database: Database, folder: DataFolder, registered: tuple[BaseModel, Dataset], make_job: MakeJob) -> Job:
-    """A completed training with its receipt."""
-    summary = {"train_loss": 1.5, "eval_loss": 1.25}
-    job = advance(
-        database, make_job("mine"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED, summary=summary
-    )
-    write_receipt(folder, job, *registered)
-    return job
-
-
-def test_a_completed_training_shows_its_receipt_and_runs_again(
-    client: TestClient, database: Database, completed: Job
-) -> None:
-    page = client.get(f"/jobs/{completed.id}").text
-    assert f"sha256 {'ab' * 32}" in page
-    assert ">torch</th><td>2.13.0</td>" in page
-    assert f'action="/jobs/{completed.id}/rerun"' in page
-    receipt = client.get(f"/jobs/{completed.id}/receipt")
-    assert receipt.json()["seed"] == 42
-    assert f'filename="loradeck-job-{completed.id}-receipt.json"' in receipt.headers["content-disposition"]
-    response = client.post(f"/jobs/{completed.id}/rerun", follow_redirects=False)
-    assert (response.status_code, response.headers["location"]) == (303, f"/jobs/{completed.key + 1}")
-    page = client.get(f"/jobs/{completed.key + 1}").text
-    assert f'runs again <a href="/jobs/{completed.id}">' in page
-
-
-@pytest.mark.parametrize(
-    ("loss", "differences", "said"),
-    [
-        (1.25, [], ["✓ Same losses as job #1", "Same rows, model, versions and hardware."]),
-        (
-            1.26,
-            ["peft: 0.1 then, 0.2 now"],
-            ["⚠ Other losses than job #1", "Not the same as then: peft: 0.1 then"],
-        ),
-    ],
-)
-def test_a_run_again_says_whether_it_came_to_the_same(
-    client: TestClient, database: Database, completed: Job, loss: float, differences: list[str], said: list[str]
-) -> None:
-    client.post(f"/jobs/{completed.id}/rerun")
-    with database.read() as session:
-        again = queue.get_job(session, completed.key + 1)
-    summary = {"train_loss": 1.5, "eval_loss": loss, "rerun_of": 1, "rerun_differences": differences}
-    advance(database, again, JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED, summary=summary)
-    page = unescape(client.get(f"/jobs/{again.id}").text)
-    assert all(text in page for text in said)
-
-
-def test_a_receipt_names_the_hub_sources(
-    client: TestClient, folder: DataFolder, completed: Job, registered: tuple[BaseModel, Dataset]
-) -> None:
-    assert "source</th>" not in client.get(f"/jobs/{completed.id}").text
-    source = {"kind": "hub", "hub_id": "org/rows", "revision": "c0ffee"}
-    dataset = {"name": "small", "sha256": "cd" * 32, "source": source}
-    base = {"name": "tiny", "sha256": "ab" * 32, "hub_id": "org/model"}
-    write_receipt(folder, completed, *registered, dataset=dataset, base_model=base)
-    page = client.get(f"/jobs/{completed.id}").text
-    assert "org/rows" in page
-    assert "revision c0ffee" in page
-    assert "org/model" in page
-
-
-def test_a_run_that_was_stopped_and_saved_says_so_and_shows_what_it_came_to(
-    client: TestClient, database: Database, folder: DataFolder, registered: tuple[BaseModel, Dataset], make_job: MakeJob
-) -> None:
-    summary = {"stopped_by_user": True, "steps": 4, "adapter_bytes": 2048}
-    states = (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.CANCELLED)
-    job = advance(database, make_job(), *states, summary=summary)
-    write_receipt(folder, job, *registered)
-    page = client.get(f"/jobs/{job.id}").text
-    assert re.search(r'status-cancelled">.*</span> stopped, saved</span>', page)
-    assert f'data-title="stopped, saved · #{job.id} ' in page
-    assert "at step 4" in page
-    assert 'id="receipt"' in page
-    assert "/rerun" not in page
-    assert "stopped, saved" in client.get("/jobs").text
-    assert client.get(f"/jobs/{job.id}/receipt").status_code == 200
-    dropped = advance(database, make_job(), *states)
-    assert "stopped, saved" not in client.get(f"/jobs/{dropped.id}").text
-
-
-def test_without_a_receipt_nothing_is_run_again(client: TestClient, database: Database, make_job: MakeJob) -> None:
-    job = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
-    assert "/rerun" not in client.get(f"/jobs/{job.id}").text
-    assert client.get(f"/jobs/{job.id}/receipt").status_code == 409
-    response = client.post(f"/jobs/{job.id}/rerun")
-    assert response.status_code == 409
-    assert "left no receipt" in response.text
-    assert count_jobs(database) == 1
-
-
-def test_what_the_workers_machine_cannot_run_is_told_beside_the_field(client: TestClient, database: Database) -> None:
-    assert "note-warning" not in client.get("/jobs/new?method=qlora").text
-    cannot = dict.fromkeys(("4bit", "8bit", "adamw_8bit"), "bitsandbytes is not installed")
-    facts = {"pid": 1, "pid_started_at": 0.0, "boot_id": "b", "version": "0", "started_at": 0.0, "heartbeat_at": 0.0}
-    with database.write() as session:
-        session.add(WorkerState(**facts, capabilities={"cuda": None, "cannot": cannot}))
-    page = unescape(client.get("/jobs/new?method=qlora").text)
-    told = re.findall(r"⚠ (.*)\n.*data-fill='{\"(\w+)\":\"(\w+)\"}'", page)
-    reason = "cannot run on the worker's machine: bitsandbytes is not installed."
-    assert told == [(f"qlora {reason}", "method", "lora"), (f"paged_adamw_8bit {reason}", "optim", "adamw_torch")]
-    assert "note-warning" not in client.get("/jobs/new").text
 
 
 def test_an_empty_answer_is_said_to_be_one(client: TestClient, database: Database, make_job: MakeJob) -> None:
