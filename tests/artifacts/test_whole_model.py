@@ -80,7 +80,7 @@ def test_page_offers_the_model_and_no_merge(
 ) -> None:
     save(certificate={**CERTIFICATE, "dtype": dtype})
     page = client.get(f"/jobs/{job.id}").text
-    assert f'/jobs/{job.id}/artifacts/model" download>Download model (' in page
+    assert f'/jobs/{job.id}/artifacts/model" download>Download model of step 3 (' in page
     assert f"within the rounding of {dtype}" in page
     assert ("It is not bfloat16 as its base is" in page) is says_why
     assert "Merge into the base model" not in page
