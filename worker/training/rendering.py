@@ -28,9 +28,9 @@ class HistoryRewritten(TemplateMismatch):
     """Answers that cannot share a sequence: a turn is rendered otherwise once another follows, or nothing ends it."""
 
 
-def _fix_date(template: str) -> None:
-    """transformers keeps each template compiled, with a function for the date of its own."""
-    _compile_jinja_template(template).globals["strftime_now"] = _strftime_now
+def fix_date(tokenizer: Any) -> None:
+    """transformers keeps each template compiled, with a function for the date of its own. Raises: TemplateError."""
+    _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = _strftime_now
 
 
 def _strftime_now(form: str) -> str:
@@ -40,7 +40,7 @@ def _strftime_now(form: str) -> str:
 def render(tokenizer: Any, messages: Messages, *, prompt: bool) -> str:
     """The conversation, or where it is a `prompt` with the start of an answer behind it. Raises: TemplateMismatch."""
     try:
-        _fix_date(tokenizer.get_chat_template())
+        fix_date(tokenizer)
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
     except (TemplateError, *_ERRORS_OF_EXPRESSIONS) as error:
         raise TemplateMismatch(f"the chat template refuses the row: {error}") from error

@@ -62,6 +62,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "eval_steps": ([1, 10**9], [0]),
     "save_steps": ([1, 10**9], [0]),
     "save_total_limit": ([1, 1000], [0, 1001]),
+    "sample_max_new_tokens": ([0, 1024], [-1, 1025]),
     "early_stopping_patience": ([None, 1, 1000], [0, 1001]),
     "beta": ([0.001, 10], [0, 10.1]),
 }
@@ -85,7 +86,7 @@ CHOICES = {
     "bnb_4bit_use_double_quant",
     "probe",
 }
-COLLECTIONS = {"modules_to_save", "rank_pattern", "alpha_pattern"}
+COLLECTIONS = {"modules_to_save", "rank_pattern", "alpha_pattern", "sample_prompts"}  # sample_prompts: tests/core/chats
 
 
 def _faults(**values: Any) -> dict[str, str]:
