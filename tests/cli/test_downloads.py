@@ -9,6 +9,7 @@ import random
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -45,8 +46,11 @@ def add_artifact(home: Path, content: bytes = CONTENT) -> Job:
 
 
 @pytest.fixture
-def job(server: Served) -> Job:
-    return add_artifact(server.home)
+def job(server: Served) -> Iterator[Job]:
+    """Whole again afterwards: other tests share this dashboard, and its doctor."""
+    job = add_artifact(server.home)
+    yield job
+    (DataFolder(server.home).job(job.key) / "adapter" / NAME).write_bytes(CONTENT)
 
 
 def begin(target: Path, served: Served, job: Job, count: int) -> None:
