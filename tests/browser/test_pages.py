@@ -48,7 +48,9 @@ def test_pages_have_no_axe_violation_and_no_sideways_scroll(
     with database.write() as session:
         pause_queue(session)
     scheme: Literal["light", "dark"] = "dark" if theme == "dark" else "light"
-    context = browser.new_context(base_url=server.url, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    context = browser.new_context(
+        base_url=server.url, viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+    )
     page = context.new_page()
     for path in PATHS:
         page.goto(path)

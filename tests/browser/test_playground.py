@@ -204,7 +204,9 @@ def test_chat_and_timeline_have_no_axe_violation_and_no_sideways_scroll(
             log.append(session, EventKind.SAMPLE, data, job_id=trained.key, step=step)
     Feed(database, make_job("busy")).read_devices()
     scheme: Literal["light", "dark"] = "dark" if theme == "dark" else "light"
-    context = browser.new_context(base_url=server.url, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    context = browser.new_context(
+        base_url=server.url, viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+    )
     page = context.new_page()
     for path in ("/playground", "/playground/2", f"/jobs/{trained.id}"):
         page.goto(path)
