@@ -80,6 +80,16 @@ class Unauthorized(AppError):
     code = "unauthorized"
 
 
+class TooManyRequests(AppError):
+    """Too many requests. Try again in a while."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str | None = None, *, advice: str | None = None, retry_seconds: int = 5) -> None:
+        super().__init__(message, advice=advice)
+        self.retry_seconds = retry_seconds
+
+
 class TooLarge(AppError):
     """The upload is larger than the limit."""
 

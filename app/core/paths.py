@@ -36,6 +36,11 @@ class DataFolder:
         return self.home / "server.json"
 
     @property
+    def setup_token(self) -> Path:
+        """There until the first account is made."""
+        return self.home / "setup_token"
+
+    @property
     def worker_lock(self) -> Path:
         return self.home / "worker.lock"
 

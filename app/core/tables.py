@@ -1,5 +1,6 @@
 """Imports every table, so that the metadata is whole. Import this where foreign keys must resolve."""
 
+from app.core.accounts.models import ApiToken, AuditEntry, LoginSession, User
 from app.core.artifacts.models import Artifact
 from app.core.chats.models import ChatTurn, SamplePrompt
 from app.core.datasets.models import Dataset
@@ -9,16 +10,20 @@ from app.core.metrics.models import MemoryReading, Metric
 from app.core.models.models import BaseModel
 
 __all__ = [
+    "ApiToken",
     "Artifact",
     "Attempt",
+    "AuditEntry",
     "BaseModel",
     "ChatTurn",
     "Dataset",
     "Event",
     "Job",
+    "LoginSession",
     "MemoryReading",
     "Metric",
     "QueueState",
     "SamplePrompt",
+    "User",
     "WorkerState",
 ]

@@ -43,6 +43,7 @@ class Job(Numbered, table=True):
     summary: dict[str, Any] = json_field(nullable=False, default_factory=dict)
     attempts: int = 0
     fence: int = 0  # grows with each claim; a writer with an older one is refused
+    queued_by: str | None = None  # the user's name, also once the user is gone; None: nobody who is known by name
     created_at: float
     started_at: float | None = None
     finished_at: float | None = Field(default=None, index=True)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from app.core.accounts.identity import acting
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.errors import Conflict, NotFound
 from app.core.events import log
@@ -28,7 +29,8 @@ _IMPORT_AGAIN = "Press “Import again” on {} page"
 
 
 def enqueue(session: Session, job: Job) -> Job:
-    """Store a new job at the end of its priority's queue; from here on the worker may claim it."""
+    """Store a new job at the end of its priority's queue, as whoever acts; from here on the worker may claim it."""
+    job.queued_by = acting.get().name
     job.position = last_position(session) + 1.0
     session.add(job)
     session.flush()
