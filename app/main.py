@@ -23,12 +23,14 @@ from app.core.damage import open_checked
 from app.core.datasets import staging
 from app.core.first_run import register_demo
 from app.core.paths import DataFolder, bundled, write_private
+from app.core.secrets import remember_secrets
 from app.core.settings import Settings
 from app.datasets.doctor import router as doctor_router
 from app.datasets.router import router as datasets_router
 from app.datasets.xray import router as xray_router
 from app.jobs.router import router as jobs_router
 from app.playground.router import router as playground_router
+from app.settings_page.router import router as settings_router
 from app.system.router import router as system_router
 from app.web.assets import Assets
 from app.web.errors import install_error_handlers
@@ -46,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     os.umask(0o077)
     folder = DataFolder(settings.home).create()
+    remember_secrets(folder)
     staging.collect(folder.uploads)
     database = open_checked(settings.effective_database_url, folder)
     if database.damage is None:
@@ -75,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         models_router,
         artifacts_router,
         playground_router,
+        settings_router,
     ):
         app.include_router(router)
     install_error_handlers(app)

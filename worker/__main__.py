@@ -16,6 +16,7 @@ from app.core.first_run import register_demo
 from app.core.jobs.queries import likely_model_path
 from app.core.logs import set_up_logging
 from app.core.paths import DataFolder
+from app.core.secrets import remember_secrets
 from app.core.settings import Settings
 from worker.children import Children
 from worker.gpu import Sampler
@@ -57,6 +58,7 @@ def work(settings: Settings) -> None:
     Raises: WorkerAlreadyRunning, DatabaseDamaged, DatabaseTooNew.
     """
     folder = DataFolder(settings.home).create()
+    remember_secrets(folder)
     with lock_data_folder(folder, of_dashboard=OF_DASHBOARD_FLAG in sys.argv):
         database = Database(settings.effective_database_url)
         refuse_damage(database, folder)

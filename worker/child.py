@@ -12,11 +12,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import AppError, InvalidInput, JobCancelled
+from app.core.logs import set_up_logging
+from app.core.masking import masking, remember
+from app.core.secrets import SECRETS
 from worker.artifacts.disk import describe_full_disk, is_disk_full
 from worker.capabilities import hide_bitsandbytes, hide_torch
 from worker.context import Assignment, JobContext, hold_requests
@@ -153,6 +156,14 @@ def _send_output_to(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+    sys.stdout, sys.stderr = masking(sys.stdout), masking(sys.stderr)
+
+
+def _take_secrets(secrets: Mapping[str, str]) -> None:
+    """Into this process' environment, where libraries look for them; what is printed shows them masked."""
+    for name, secret in secrets.items():
+        remember(secret)
+        os.environ[SECRETS[name][0]] = secret
 
 
 def _get_ready(models: Sequence[str]) -> None:
@@ -173,13 +184,14 @@ def main() -> int:
     if not line.endswith("\n"):  # the worker has ended, maybe in the middle of the line
         return 0
     assignment = Assignment.from_line(line)
+    _take_secrets(assignment.secrets)
     if assignment.payload.get("device") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is another job's: not even a context of this one on it
     if assignment.light:
         hide_torch()
         _use_threads_to_tokenize()
     _send_output_to(Path(assignment.log))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    set_up_logging("INFO", sys.stdout)
     return run_assignment(assignment)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from app.core.secrets import SECRETS
 from worker.child import SPARE_FLAG
 from worker.context import Assignment
 
@@ -86,7 +87,7 @@ class Children:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env=_environment(),
             )
 
     @staticmethod
@@ -96,6 +97,13 @@ class Children:
         with child.stdin as pipe:
             record(child.pid)
             pipe.write(assignment.to_line())
+
+
+def _environment() -> dict[str, str]:
+    """Without secrets: a child is told those that its job needs."""
+    secret = {variable for variable, _purpose in SECRETS.values()}
+    kept = {name: value for name, value in os.environ.items() if name not in secret}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def kill_group(child: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -54,6 +54,7 @@ class Assignment:
     log: str
     payload: dict[str, Any]
     light: bool = False  # loads no torch, and has the limits of `worker.limits`
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)  # by name; only what this job needs
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

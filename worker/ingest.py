@@ -17,6 +17,7 @@ from app.core.database import Database
 from app.core.events import log as events
 from app.core.events.types import EventKind
 from app.core.jobs.models import Attempt, Job
+from app.core.masking import mask
 from app.core.metrics.store import drop_metrics_after, put_metrics
 from app.core.paths import DataFolder
 from worker.attempts import hold
@@ -107,7 +108,7 @@ def clean_lines(raw: bytes) -> list[str]:
     """Log lines as text: terminal escapes removed, a progress bar's many states folded into its last."""
     lines = raw.decode("utf-8", errors="replace").split("\n")
     folded = (line.rstrip("\r").rpartition("\r")[2] for line in lines)
-    return [_ESCAPES.sub("", line)[:4000] for line in folded if line.strip()]
+    return [mask(_ESCAPES.sub("", line)[:4000]) for line in folded if line.strip()]
 
 
 def _size(path: Path) -> int:

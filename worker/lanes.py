@@ -24,4 +24,9 @@ def lane_of(job: Job) -> Lane:
 
 def is_light(job: Job) -> bool:
     """Whether the process has limits. A download takes what it takes; what comes after it sets its own limit."""
-    return lane_of(job) in LIGHT_LANES and job.spec.get("kind") != "hub"
+    return lane_of(job) in LIGHT_LANES and not uses_hub(job)
+
+
+def uses_hub(job: Job) -> bool:
+    """Whether it talks to the Hugging Face hub: imports from there."""
+    return job.kind == JobKind.IMPORT and job.spec.get("kind") == "hub"

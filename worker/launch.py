@@ -10,11 +10,12 @@ from app.core.database import Database
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import Lane
 from app.core.paths import DataFolder
+from app.core.secrets import HF_TOKEN, find_secret
 from worker.attempts import hold, put_on_record
 from worker.children import Children
 from worker.context import Assignment
 from worker.identity import ProcessIdentity
-from worker.lanes import is_light, lane_of
+from worker.lanes import is_light, lane_of, uses_hub
 from worker.limits import PATIENCE_SECONDS
 from worker.payload import build_payload
 from worker.processes import AdoptedChild, OwnChild
@@ -61,7 +62,13 @@ class Launcher:
             stored.log_offset = log.stat().st_size if log.exists() else 0
             session.add(stored)
         kind, number = job.kind.value, attempt.number
-        return Assignment(job.key, kind, number, str(folder), str(spool), str(log), payload, is_light(job))
+        secrets = self._secrets(job)
+        return Assignment(job.key, kind, number, str(folder), str(spool), str(log), payload, is_light(job), secrets)
+
+    def _secrets(self, job: Job) -> dict[str, str]:
+        """What the job needs to know: a job that talks to the hub gets its token, where there is one."""
+        token = find_secret(self._folder, HF_TOKEN) if uses_hub(job) else None
+        return {HF_TOKEN: token} if token is not None else {}
 
 
 def _patience(job: Job) -> float | None:

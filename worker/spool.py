@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from app.core.masking import mask_values
 from worker.artifacts.disk import can_start
 from worker.notes import FILE as NOTE
 from worker.notes import WaitNote
@@ -80,7 +81,8 @@ class SpoolWriter:
         """Append one record by a single write call."""
         with self._lock:
             self._seq += 1
-            record = {"seq": self._seq, "time": time.time(), "kind": kind, "step": step, "data": data}
+            shown = mask_values(data)
+            record = {"seq": self._seq, "time": time.time(), "kind": kind, "step": step, "data": shown}
             body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
             self._append(b"%08x %s\n" % (zlib.crc32(body), body))
 

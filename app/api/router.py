@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from app.api import adapters, artifacts, checks, controls, datasets, jobs, models, plan, previews, queue, system
+from app.api import (
+    adapters,
+    artifacts,
+    checks,
+    controls,
+    datasets,
+    jobs,
+    models,
+    plan,
+    previews,
+    queue,
+    secrets,
+    system,
+)
 from app.api.auth import require_token
 
 router = APIRouter(prefix="/api/v1")
 router.include_router(system.public)
-_PARTS = (system, jobs, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan)
+_PARTS = (system, jobs, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan, secrets)
 for part in _PARTS:
     router.include_router(part.router, dependencies=[Depends(require_token)])

@@ -18,6 +18,7 @@ from app.cli import (
     models,
     plan,
     previews,
+    secrets,
     server,
     system,
 )
@@ -42,6 +43,7 @@ for name, group in (
     ("queue", controls.queue),
     ("artifacts", artifacts.app),
     ("adapters", adapters.app),
+    ("secrets", secrets.app),
 ):
     app.add_typer(group, name=name)
 

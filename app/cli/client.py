@@ -57,6 +57,10 @@ class Client:
         """Send JSON and return the JSON answer."""
         return self._send("PATCH", path, json=body).json()
 
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        """Send JSON and return the JSON answer."""
+        return self._send("PUT", path, json=body).json()
+
     def delete(self, path: str, **params: Any) -> Any:
         """Delete what is there; the JSON answer, where there is one."""
         response = self._send("DELETE", path, params=_present(params))

@@ -37,12 +37,13 @@ class Check:
 
 def check_secrets(folder: DataFolder) -> Check:
     """Whether others can read what only the owner may."""
-    there = (folder.home / name for name in _SECRETS)
+    stored = folder.secrets.iterdir() if folder.secrets.is_dir() else ()
+    there = [*(folder.home / name for name in _SECRETS), *stored]
     open_ = [path for path in there if path.is_file() and path.stat().st_mode & 0o077]
     if open_:
         paths = " ".join(map(str, open_))
         return Check("secrets", False, f"open to other users: {paths}; run: chmod 600 {paths}")
-    return Check("secrets", True, "token and database are readable by their owner only")
+    return Check("secrets", True, "tokens and database are readable by their owner only")
 
 
 def check_artifacts(session: Session, folder: DataFolder, *, hashes: bool) -> Check:

@@ -32,6 +32,11 @@ class DataFolder:
         return self.home / "uploads"
 
     @property
+    def secrets(self) -> Path:
+        """Never part of a backup; see `app.core.secrets`."""
+        return self.home / "secrets"
+
+    @property
     def server_json(self) -> Path:
         return self.home / "server.json"
 

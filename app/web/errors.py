@@ -26,6 +26,7 @@ from app.core.errors import (
     TooLarge,
     Unauthorized,
 )
+from app.core.masking import mask, mask_values
 from app.web.templating import render
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ def respond(request: Request, error: AppError, status: int | None = None) -> Res
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if request.url.path.startswith("/api/"):
-        return JSONResponse({"error": error.to_json()}, status, headers)
+        return JSONResponse({"error": mask_values(error.to_json())}, status, headers)
+    error.message, error.advice = mask(error.message), mask_values(error.advice)
     shown = {"error": error, "status": status, "back": _came_from(request)}
     response = render(request, "error.html", shown, status)
     response.headers.update(headers)

@@ -21,7 +21,7 @@ def _routes(client: TestClient) -> list[tuple[str, str]]:
 
 
 def _filled(path: str) -> str:
-    return path.format(job_id=1, kind="adapter", reference="small", path="a.json", step=1)
+    return path.format(job_id=1, kind="adapter", reference="small", path="a.json", step=1, name="hf_token")
 
 
 def test_every_route_but_health_needs_the_token(client: TestClient, refused: Shown) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 PATHS = [
     *("/", "/jobs", "/jobs/new", "/jobs/new?method=qlora&task=dpo", "/jobs/1", "/jobs/2"),
-    *("/datasets", "/datasets/1", "/models", "/gpu", "/queue", "/nowhere"),
+    *("/datasets", "/datasets/1", "/models", "/gpu", "/queue", "/settings", "/nowhere"),
 ]
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 EVIL = "</script></pre><img src=x onerror=alert(1)><b hx-get=/jobs hx-trigger=load>hx</b>"

@@ -21,7 +21,11 @@ from app.core.paths import DataFolder
 
 _OF_EVERY_JOB = ("spec.yaml", "train.log", RECEIPT)
 _ROWS = "rows.jsonl"
-_NEVER = ("what unfinished jobs go on from: they start anew", "the API token")
+_NEVER = (
+    "what unfinished jobs go on from: they start anew",
+    "the API token",
+    "tokens of other services (secrets/): set them again",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def test_a_backup_holds_the_database_and_each_jobs_small_files(
         assert hashlib.sha256(bundle.read("loradeck.db")).hexdigest() == made["database"]["sha256"]
     assert [left["what"].partition(":")[0] for left in made["left_out"]] == [
         "files of base models", "adapters, models and checkpoints", "files of datasets",
-        "what unfinished jobs go on from", "the API token",
+        "what unfinished jobs go on from", "the API token", "tokens of other services (secrets/)",
     ]  # fmt: skip
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -105,7 +105,8 @@ def test_mark_of_a_checkpoint_that_somebody_keeps_is_in_it(
 
 
 def test_no_secret_is_in_a_backup(filled: Database, folder: DataFolder, tmp_path: Path) -> None:
-    for name in ("api_token", "server.json"):
+    folder.secrets.mkdir()
+    for name in ("api_token", "server.json", "secrets/hf_token"):
         (folder.home / name).write_text("canary-5f0c")
     write_backup(filled, folder, tmp_path / "b.zip", with_files=True)
     with zipfile.ZipFile(tmp_path / "b.zip") as bundle:

@@ -87,7 +87,7 @@ def test_unknown_gated_and_malformed_ids_are_told_apart(
     hub.gated.add("someone/tiny")
     with pytest.raises(ModelLoadError, match="must be requested") as gated:
         download_model("someone/tiny", Stages(context, 3))
-    assert "HF_TOKEN" in str(gated.value.advice)
+    assert "secrets set hf_token" in str(gated.value.advice)
     with pytest.raises(ModelLoadError, match="The hub has no model someone/else"):
         download_model("someone/else", Stages(context, 3))
     with pytest.raises(ModelLoadError, match="is no hub id"):

@@ -210,7 +210,7 @@ def test_what_is_in_the_cache_is_not_downloaded_again(hub: Hub, tmp_path: Path, 
 def test_what_cannot_be_had_is_told_apart(hub: Hub, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused(run, tmp_path)
     assert message.startswith("The hub has no dataset owner/data, or it is private.")
-    assert "HF_TOKEN" in message
+    assert "secrets set hf_token" in message
     publish(hub, tmp_path, {"train.jsonl": lines("x")})
     assert refused(run, tmp_path, revision="v9") == (
         "owner/data has no revision 'v9'. Name a branch, a tag or a whole commit id of its hub page."
@@ -218,7 +218,7 @@ def test_what_cannot_be_had_is_told_apart(hub: Hub, tmp_path: Path, run: Run, mo
     hub.gated.add("owner/data")
     message = refused(run, tmp_path)
     assert message.startswith("Access to owner/data must be requested on its hub page.")
-    assert "HF_TOKEN" in message
+    assert "secrets set hf_token" in message
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nothing listens
     message = refused(run, tmp_path)
     assert message.startswith("The hub cannot be reached, so the files of owner/data are not known: ")

@@ -73,7 +73,7 @@ def test_a_failed_import_fails_the_job_with_the_reason_and_is_done_again(
     assert job.error["message"].startswith("Dataset data is not available: Access to owner/data must be requested")
     failed = _dataset(scripted, coming)
     assert failed.status == DatasetStatus.FAILED
-    assert "HF_TOKEN" in str(failed.error)
+    assert "secrets set hf_token" in str(failed.error)
     hub.gated.clear()
     with scripted.database.write() as session:
         import_again(session, failed)
