@@ -53,6 +53,9 @@ document.addEventListener("htmx:sse:after:connection", (event) => {
 });
 document.addEventListener("htmx:sse:error", () => showConnection(false));
 document.addEventListener("htmx:error", (event) => { if (event.target.id === "stream") showConnection(false); });
+// A page without a stream knows by its frame, which is asked for every few seconds.
+document.addEventListener("htmx:error", (event) => { if (event.target.id === "frame" && !byId("stream")) showConnection(false); });
+document.addEventListener("htmx:after:swap", (event) => { if (event.target.id === "frame" && !byId("stream")) showConnection(true); });
 setInterval(() => { if (byId("stream") && !document.hidden && Date.now() - lastHeard > SILENT_MS) showConnection(false); }, 5000);
 addEventListener("offline", () => { if (byId("stream")) showConnection(false); });
 
@@ -85,10 +88,10 @@ document.addEventListener("finished", (event) => {
 // --- Failed requests: say so instead of swapping an error page into a region. ---
 document.addEventListener("htmx:response:error", (event) => {
   const { ctx } = event.detail;
-  if (ctx.response.status === 422 || ctx.response.status === 413 || ctx.sourceElement.id === "stream") return;
+  if (ctx.response.status === 422 || ctx.response.status === 413 || ["stream", "frame"].includes(ctx.sourceElement.id)) return;
   showRequestError(`The dashboard answered ${ctx.response.status}. Reload the page, or look at the server's log.`);
 });
-document.addEventListener("htmx:after:swap", () => { byId("request-error").hidden = true; });
+document.addEventListener("htmx:after:swap", (event) => { if (event.target.id !== "frame") byId("request-error").hidden = true; });
 
 function showRequestError(text) {
   const banner = byId("request-error");
@@ -170,9 +173,30 @@ function localTimes(root) {
   }
 }
 
+// --- Progress in the title and in the icon: of the page's job, else of the one that runs. ---
+const pageTitle = document.title;
+const plainIcon = byId("icon").href;
+
 function refreshTitle() {
   const overview = byId("job-overview");
-  if (overview) document.title = `${overview.dataset.title} · Loradeck`;
+  const { percent } = (overview ?? byId("frame")).dataset;
+  const title = overview ? `${overview.dataset.title} · Loradeck` : pageTitle;
+  document.title = percent === undefined ? title : `${percent} % · ${title}`;
+  const icon = percent === undefined ? plainIcon : drawIcon(percent / 100);
+  if (byId("icon").href !== icon) byId("icon").href = icon;
+}
+
+/** A ring that is filled as far as the job is. */
+function drawIcon(share) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 32 }), context = canvas.getContext("2d");
+  for (const [to, colour] of [[1, "#8a93a3"], [share, "#1f7ae0"]]) {
+    context.beginPath();
+    context.arc(16, 16, 12, -Math.PI / 2, (2 * to - 0.5) * Math.PI);
+    context.lineWidth = 7;
+    context.strokeStyle = colour;
+    context.stroke();
+  }
+  return canvas.toDataURL("image/png");
 }
 
 document.addEventListener("htmx:after:swap", (event) => {

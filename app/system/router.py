@@ -20,12 +20,15 @@ from app.core.metrics.store import latest_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
 from app.core.table import MAX_ID
+from app.system import palette
 from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import SessionDep
 from app.web.sse import stream_response
-from app.web.templating import render_region
+from app.web.templating import render, render_region
 
 router = APIRouter(include_in_schema=False)
+
+router.include_router(palette.router)
 
 RECENT_JOBS = 6
 
@@ -41,6 +44,12 @@ def show_gpu(request: Request, session: SessionDep) -> Response:
     """The newest reading of every device and of the host."""
     context = {**_readings(session), "after": latest_id(session)}
     return render_region(request, "system/_gpu.html", "system/gpu.html", context)
+
+
+@router.get("/frame")
+def show_frame(request: Request) -> Response:
+    """The region of every page that tells whether the worker runs, and how far the running job is."""
+    return render(request, "_frame.html", {})
 
 
 @router.get("/events")

@@ -27,6 +27,7 @@ from app.core.errors import (
     Unauthorized,
 )
 from app.core.masking import mask, mask_values
+from app.web.error_page import advice_of, heading_of
 from app.web.templating import render
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,13 @@ def respond(request: Request, error: AppError, status: int | None = None) -> Res
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": mask_values(error.to_json())}, status, headers)
     error.message, error.advice = mask(error.message), mask_values(error.advice)
-    shown = {"error": error, "status": status, "back": _came_from(request)}
+    shown = {
+        "error": error,
+        "status": status,
+        "heading": heading_of(status, error.code),
+        "advice": advice_of(status, error.advice),
+        "back": _came_from(request),
+    }
     response = render(request, "error.html", shown, status)
     response.headers.update(headers)
     return response

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.web.error_page import HEADINGS
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -28,6 +30,14 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+# Whoever is refused here may be a stranger: the page tells nothing, and loads nothing.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{status} · Loradeck</title></head>
+<body><main><h1>{status}: {heading}</h1><p>{message}</p><p><a href="/">Open the dashboard</a></p></main></body>
+</html>
+"""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@\s]+)")
@@ -142,7 +152,8 @@ async def _send_refusal(refusal: _Refusal, path: str, send: Send) -> None:
         content_type = b"application/json"
         body = json.dumps({"error": {"code": refusal.code, "message": refusal.message}}).encode()
     else:
-        content_type, body = b"text/plain; charset=utf-8", refusal.message.encode()
+        page = _PAGE.format(status=refusal.status, heading=HEADINGS[refusal.status], message=refusal.message)
+        content_type, body = b"text/html; charset=utf-8", page.encode()
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from app.core.jobs.shown import in_words, typed
 from app.core.jobs.status import status_words
 from app.web.assets import Assets
+from app.web.frame import percent_of, read_frame
 
 NOT_AVAILABLE = "n/a"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -39,9 +40,10 @@ def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinj
         words=status_words,
         typed=typed,
         in_words=in_words,
+        percent=percent_of,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.globals.update(asset=assets.url, url_for=path_for, **extra_globals)
+    environment.globals.update(asset=assets.url, url_for=path_for, read_frame=read_frame, **extra_globals)
     return Jinja2Templates(env=environment)
 
 
