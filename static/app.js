@@ -125,8 +125,10 @@ document.addEventListener("input", (event) => {
   const field = event.target.closest("[data-baseline]");
   if (!field) return;
   field.querySelector(".changed").hidden = event.target.value.trim() === field.dataset.baseline;
-  const folded = field.closest("details");
-  if (folded) folded.querySelector("[data-changed]").textContent = folded.querySelectorAll(".changed:not([hidden])").length;
+  for (const within of [field.closest("details"), field.closest("form")]) {
+    const count = within?.querySelector(within.matches("form") ? "[data-changed-all]" : "[data-changed]");
+    if (count) count.textContent = within.querySelectorAll(".changed:not([hidden])").length;
+  }
 });
 
 // --- One click mends what a warning is about. ---

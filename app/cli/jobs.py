@@ -40,16 +40,16 @@ _POLL_SECONDS = 0.5
 
 @app.command("submit")
 def submit(spec: Path, name: Annotated[str | None, typer.Option()] = None, *, json: AsJson = False) -> None:
-    """Queue a training job from a YAML file."""
+    """Queue a training job from a YAML file, or from what comes on stdin where the file is `-`."""
     show_job(Client().post("/jobs", {"yaml": read_spec_file(spec), "name": name}), json)
 
 
 def read_spec_file(path: Path) -> str:
-    """A job YAML's text. Raises: InvalidInput."""
-    if not path.is_file():
+    """A job YAML's text; `-` is stdin. Raises: InvalidInput."""
+    if str(path) != "-" and not path.is_file():
         raise InvalidInput(f"{path} is not a file.", field="spec")
     try:
-        return path.read_text(encoding="utf-8")
+        return (sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()).decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidInput(f"{path} is not UTF-8 text.", field="spec") from None
 

@@ -66,6 +66,11 @@ class JobForm:
     errors: Sequence[str] = ()
 
     @property
+    def changed(self) -> int:
+        """How many of the fields that are shown hold another value than the form starts from."""
+        return sum(each.changed for each in self.fields.values())
+
+    @property
     def fields(self) -> dict[str, FormField]:
         """Every field that is shown, by name."""
         return {each.name: each for group in self.groups for each in (*group.fields, *group.folded)}

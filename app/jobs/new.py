@@ -17,7 +17,7 @@ from app.core.errors import Fault, InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.presets import PRESETS
 from app.core.jobs.queue_state import get_queue
-from app.core.jobs.spec import TrainingSpec
+from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
 from app.core.models.models import ModelStatus
@@ -37,6 +37,8 @@ from app.jobs.forms import (
     parse_form,
     start_from_preset,
 )
+from app.jobs.launch import FILENAME, describe_launch
+from app.jobs.launch import router as launch_router
 from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
 from app.jobs.xray_link import find_xray_link
 from app.jobs.xray_link import router as xray_link_router
@@ -47,6 +49,7 @@ from app.web.templating import redirect, render, render_region
 router = APIRouter(include_in_schema=False)
 router.include_router(xray_link_router)
 router.include_router(fit_router)
+router.include_router(launch_router)
 
 _TAKEN = {NAME, PRESET, SHOWN_FOR, CARD, *TrainingSpec.model_fields}  # what a link to the form may fill in
 
@@ -105,6 +108,18 @@ def create_job(request: Request, typed: Typed, database: DatabaseDep, folder: Fo
     return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
 
 
+@router.post("/jobs/new/yaml")
+def export_yaml(request: Request, typed: Typed, session: SessionDep, folder: FolderDep) -> Response:
+    """The job in the form as a file; where it is not valid, the form with every fault beside its field."""
+    try:
+        spec = parse_spec(parse_form(typed))
+    except InvalidInput as error:
+        context = _form_context(session, folder.home, typed, error.faults)
+        return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
+    headers = {"Content-Disposition": f'attachment; filename="{FILENAME}"'}
+    return Response(spec.to_yaml(), media_type="application/yaml", headers=headers)
+
+
 def _form_context(
     session: Session, home: Path, values: Mapping[str, Any], faults: Sequence[Fault] = ()
 ) -> dict[str, Any]:
@@ -115,6 +130,7 @@ def _form_context(
     form = build_form(models, datasets, values, faults, model_defaults(session, model))
     chosen = {name: each.value for name, each in form.fields.items()}
     dataset = chosen["dataset"] or next(iter(datasets), "")
+    standing = {**chosen, "base_model": model, "dataset": dataset}
     card = str(values.get(CARD, ""))
     refused = any(fault.field == "dataset" for fault in faults)  # what the note would say stands beside the field
     return {
@@ -126,9 +142,10 @@ def _form_context(
         "targets": describe_targets(session, model, chosen.get("target_modules", "")),
         "limits": describe_limits(session, chosen),
         "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
-        "xray": find_xray_link(session, {**chosen, "base_model": model, "dataset": dataset}),
+        "xray": find_xray_link(session, standing),
         "card": card,
         "kept_samples": [sample.text for sample in list_samples(session)],
         "cards": CARDS_GIB,
-        "fit": describe_fit(session, home, {**chosen, "base_model": model, "dataset": dataset, CARD: card}),
+        "fit": describe_fit(session, home, {**standing, CARD: card}),
+        "launch": describe_launch(session, {**standing, NAME: form.name}),
     }

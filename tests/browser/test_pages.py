@@ -215,7 +215,7 @@ def test_form_shows_each_fault_beside_its_field_and_keeps_what_was_typed(page: P
     page.goto("/jobs/new")
     page.get_by_label("Job name").fill("my job")
     page.get_by_label("Rank (r)").fill("-3")
-    page.get_by_text("More: LR schedule").click()
+    page.get_by_text("Advanced: LR schedule").click()
     page.get_by_label("Seed").fill("x")
     page.get_by_role("button", name="Add to queue").click()
     expect(page.locator("#errors-r")).to_contain_text("greater than or equal to 1")

@@ -73,7 +73,7 @@ PRESETS = (
     ),
     Preset(
         "consumer-gpu",
-        "Consumer GPU",
+        "Low VRAM",
         "A model of 7 or 8 billion parameters on one GPU of 12 to 16 GB: its weights in 4 bits, one row at a time. "
         "Slower than LoRA, so take it where LoRA does not fit.",
         {

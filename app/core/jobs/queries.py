@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,12 @@ def queued_jobs(session: Session, limit: int = 100) -> Sequence[Job]:
     return session.exec(
         select(Job).where(Job.status == JobStatus.QUEUED, _NO_PREVIEW).order_by(*order).limit(limit)
     ).all()
+
+
+def count_queued(session: Session, kinds: Collection[JobKind]) -> int:
+    """How many jobs of these kinds wait."""
+    waiting = select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED, col(Job.kind).in_(kinds))
+    return session.exec(waiting).one()
 
 
 def queue_position(session: Session, job: Job) -> int | None:

@@ -23,7 +23,7 @@ from app.core.planning.architecture import FIELD
 from app.core.planning.calibration import Calibration, Residual, calibrate
 from app.core.planning.config import load_config
 from app.core.planning.plan import Box, Data, Plan, make_plan
-from app.core.planning.schedule import Past, effective_batch
+from app.core.planning.schedule import Past, effective_batch, make_schedule
 from app.core.table import MAX_ID
 
 _LOOKED_AT = 200  # newest finished trainings
@@ -53,6 +53,12 @@ def plan_on_box(
         _past(finished, spec, model, dataset),
         _calibration(finished, spec, session),
     )
+
+
+def foresee_seconds(session: Session, jobs: Sequence[Job]) -> list[int | None]:
+    """How long each training would take from its start, as its plan has it; None for what cannot be told."""
+    finished = _finished(session)
+    return [_foresee(session, job, finished) for job in jobs]
 
 
 def predict_memory(session: Session, job: Job) -> dict[str, int] | None:
@@ -112,6 +118,15 @@ def _finished(session: Session, before: int = MAX_ID) -> Sequence[Job]:
     """The newest finished trainings, of those with an id below `before`."""
     ended = select(Job).where(Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED, col(Job.id) < before)
     return session.exec(ended.order_by(col(Job.id).desc()).limit(_LOOKED_AT)).all()
+
+
+def _foresee(session: Session, job: Job, finished: Sequence[Job]) -> int | None:
+    if job.kind != JobKind.TRAIN:
+        return None
+    model = session.get(BaseModel, job.base_model_id) if job.base_model_id is not None else None
+    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
+    spec = parse_spec(job.spec)
+    return make_schedule(spec, dataset.rows if dataset else None, _past(finished, spec, model, dataset)).seconds
 
 
 def _past(finished: Sequence[Job], spec: TrainingSpec, model: BaseModel | None, dataset: Dataset | None) -> Past:

@@ -250,15 +250,14 @@ def test_broken_or_hostile_yaml_is_refused(text: str, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_alias_bomb_makes_a_short_message() -> None:
+def test_an_alias_bomb_is_refused_in_few_words() -> None:
     """Ten aliases of ten aliases of …: small as YAML, 10 ** 8 texts when printed."""
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
     with pytest.raises(InvalidInput) as caught:
         parse_yaml("\n".join([*levels, "r: *a7", "base_model: *a7"]))
-    faults = {fault.field: fault.message for fault in caught.value.faults}
-    assert {"r", "base_model", "dataset"} <= set(faults)
-    assert max(len(message) for message in faults.values()) < 500
+    assert [fault.field for fault in caught.value.faults] == ["yaml"]
+    assert len(caught.value.message) < 500
 
 
 def test_values_in_messages_are_cut_short() -> None:
