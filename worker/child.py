@@ -41,7 +41,7 @@ JOB_FUNCTIONS: dict[str, str] = {
     "train": "worker.training.train:run_training",
     "merge": "worker.artifacts.merge:run_merge",
     "adapter": "worker.adapters.importer:run_adapter_import",
-    "export": "worker.exports.run:run_export",
+    "export": "worker.exports.job:run_export_job",
     "import": "worker.imports:run_import",
     "playground": "worker.inference.playground:run_playground",
     "check": "worker.datasets.check:run_check",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.core.exports.uploads import is_upload
 from app.core.jobs.models import Job
 from app.core.jobs.status import LIGHT_LANES, JobKind, Lane
 
@@ -28,5 +29,5 @@ def is_light(job: Job) -> bool:
 
 
 def uses_hub(job: Job) -> bool:
-    """Whether it talks to the Hugging Face hub: imports from there."""
-    return job.kind == JobKind.IMPORT and job.spec.get("kind") == "hub"
+    """Whether it talks to the Hugging Face hub: imports from there, and uploads."""
+    return (job.kind == JobKind.IMPORT and job.spec.get("kind") == "hub") or is_upload(job)

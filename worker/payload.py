@@ -17,6 +17,7 @@ from app.core.datasets.store import rows_path
 from app.core.demo import DEMO_MODEL_PACKAGE, find_demo_gguf
 from app.core.errors import InvalidInput, NotFound
 from app.core.exports.submit import export_payload
+from app.core.exports.uploads import is_upload, upload_payload
 from app.core.jobs.inputs import keep_spec
 from app.core.jobs.merges import merge_payload
 from app.core.jobs.models import Job
@@ -90,7 +91,7 @@ def _adapter(session: Session, folder: DataFolder, _cache: Path, job: Job) -> di
 
 
 def _export(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
-    return export_payload(session, folder, job)
+    return upload_payload(session, folder, job) if is_upload(job) else export_payload(session, folder, job)
 
 
 def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import Response
 
-from app.api.schemas import ArtifactOut, FreedOut, KeepIn
+from app.api.schemas import ArtifactOut, FreedOut, JobOut, KeepIn, PushIn
 from app.artifacts.downloads import send_file, send_zip
 from app.core.artifacts.deletion import delete_artifact, delete_files
 from app.core.artifacts.keeping import keep_checkpoint
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import get_artifact, list_artifacts
+from app.core.exports.uploads import Target, submit_upload
 from app.core.jobs import queue
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
 
@@ -67,6 +68,16 @@ def download(
 def download_one(request: Request, job: JobDep, artifact: ArtifactDep, path: str, folder: FolderDep) -> Response:
     """One file of an artifact as it lies there; its ETag is its SHA-256."""
     return send_file(request, folder, job, artifact, path)
+
+
+@router.post("/{kind}/push", status_code=201, name="api_push_artifact")
+def push(
+    job_id: int, kind: str, body: PushIn, session: WriteSessionDep, step: int | None = None, id: int | None = None
+) -> JobOut:
+    """Queue the upload of an artifact to the Hugging Face hub; the job's summary then holds {repo, url, commit, …}."""
+    source = queue.get_job(session, job_id)
+    artifact = get_artifact(session, source, kind, step, id)
+    return JobOut.model_validate(submit_upload(session, source, artifact, Target(**body.model_dump())))
 
 
 @router.delete("/{kind}", name="api_delete_artifact")

@@ -163,6 +163,14 @@ class KeepIn(BaseModel):
     kept: bool = Field(True, description="False lets it go with the others again.")
 
 
+class PushIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    repo: str = Field(description="`owner/name` on the hub.")
+    private: bool = True
+    existing: bool = Field(False, description="Add a commit to a repository that holds files; else it is refused.")
+
+
 class RetryIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

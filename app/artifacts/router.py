@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
+from app.artifacts import push
 from app.artifacts.downloads import send_file, send_zip
 from app.core.artifacts.deletion import delete_artifact, delete_files
 from app.core.artifacts.store import get_artifact
@@ -16,6 +17,7 @@ from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, Wri
 from app.web.templating import redirect
 
 router = APIRouter(include_in_schema=False)
+router.include_router(push.router)
 
 _READ = ["GET", "HEAD"]
 

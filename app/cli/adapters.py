@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
-from app.cli.jobs import show_job, wait_for
-from app.cli.output import EXIT_FAILED, AsJson
+from app.cli.jobs import show_ended
+from app.cli.output import AsJson
 from app.core.errors import InvalidInput
 
 app = typer.Typer(help="Take in adapters that were trained elsewhere.", no_args_is_help=True)
@@ -35,11 +35,7 @@ def import_adapter(
         job = _send(client, path, base_model, name)
     else:
         raise InvalidInput(f"{path} is neither a folder nor a file.", field="path")
-    if wait:
-        job = wait_for(client, job["id"], None)
-    show_job(job, json)
-    if wait and job["status"] != "completed":
-        raise typer.Exit(EXIT_FAILED)
+    show_ended(client, job, wait, json)
 
 
 def _pack(folder: Path, target: Path) -> Path:

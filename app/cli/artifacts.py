@@ -10,7 +10,7 @@ import typer
 
 from app.cli.client import Client
 from app.cli.downloads import check_file, check_zip, downloading
-from app.cli.jobs import show_job, wait_for
+from app.cli.jobs import show_ended, show_job, wait_for
 from app.cli.output import EXIT_FAILED, AsJson, print_json, print_table
 from app.core.errors import NotFound
 from app.core.jobs.sampling import LARGEST_SEED, MOST_NEW_TOKENS
@@ -100,6 +100,33 @@ def delete(
     print_json(freed) if json else print(f"{freed['freed_bytes']:,} bytes freed")
 
 
+@app.command("push")
+def push(
+    job: int,
+    kind: Annotated[str, typer.Argument(help="adapter, model, checkpoint, merged or gguf")],
+    repo: Annotated[str, typer.Option(help="Where to, as owner/name.")],
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; by default it is private.")] = False,
+    existing: Annotated[
+        bool, typer.Option("--existing", help="Add a commit to a repository that holds files already.")
+    ] = False,
+    step: Annotated[int | None, typer.Option(help="A checkpoint's step.")] = None,
+    artifact_id: Annotated[int | None, typer.Option("--id", help="One that is not the newest of its kind.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Upload an artifact to the Hugging Face hub, as a job. It needs a token: loradeck secrets set hf_token."""
+    client = Client()
+    body = {"repo": repo, "private": not public, "existing": existing}
+    path = f"/jobs/{job}/artifacts/{quote(kind, safe='')}/push"
+    pushing = client.post(path, body, params=_present({"step": step, "id": artifact_id}))
+    show_ended(client, pushing, wait, json)
+
+
+def _present(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
 def _find(client: Client, job: int, kind: str, step: int | None, artifact_id: int | None) -> dict[str, Any] | None:
     """The newest of a kind, of one step or with one id if asked."""
     of_kind = (a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind)
@@ -129,11 +156,7 @@ def merge(
     """Merge a job's adapter into its base model, as a job of its own."""
     client = Client()
     merging = client.post(f"/jobs/{job}/merge", {"dtype": dtype, "onto": onto, "checkpoint": checkpoint})
-    if wait:
-        merging = wait_for(client, merging["id"], None)
-    show_job(merging, json)
-    if wait and merging["status"] != "completed":
-        raise typer.Exit(EXIT_FAILED)
+    show_ended(client, merging, wait, json)
 
 
 @top.command("export")
@@ -148,11 +171,7 @@ def export(
     """Export a job's merged model, as a job of its own."""
     client = Client()
     exporting = client.post(f"/jobs/{job}/export", {"format": format, "quantization": quantization})
-    if wait:
-        exporting = wait_for(client, exporting["id"], None)
-    show_job(exporting, json)
-    if wait and exporting["status"] != "completed":
-        raise typer.Exit(EXIT_FAILED)
+    show_ended(client, exporting, wait, json)
 
 
 @top.command("generate")

@@ -184,6 +184,14 @@ def wait_for(client: Client, job: int, timeout_seconds: float | None) -> dict[st
         time.sleep(_POLL_SECONDS)
 
 
+def show_ended(client: Client, job: dict[str, Any], wait: bool, as_json: bool) -> None:
+    """Print a job that was queued; with `wait` once it has ended, and then exit 1 unless it is completed."""
+    job = wait_for(client, job["id"], None) if wait else job
+    show_job(job, as_json)
+    if wait and job["status"] != "completed":
+        raise typer.Exit(EXIT_FAILED)
+
+
 def show_job(job: dict[str, Any], as_json: bool, fields: Sequence[str] = _FIELDS) -> None:
     """Print one job; for people without its autopsy, which is long and has a command of its own."""
     if as_json:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")  # also one that nobody has stored: pasted into a URL, say
+_SIGNATURE = re.compile(r"([?&]X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s'\"]+")  # of addresses to upload to
 _SHOWN = 4  # of its characters, the last ones, and of a hub token its prefix
 _LEAST = 8  # a shorter text is no secret: masking it would tear words apart
 
@@ -31,6 +32,8 @@ def mask(text: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, masked(secret))
+    if "X-Amz-" in text:
+        text = _SIGNATURE.sub(r"\1…", text)
     return _HUB_TOKEN.sub(lambda found: masked(found[0]), text) if "hf_" in text else text
 
 

@@ -16,6 +16,7 @@ from app.core.datasets.models import Dataset
 from app.core.events.log import latest_id
 from app.core.events.models import Event
 from app.core.events.types import EventKind
+from app.core.exports.uploads import Offer, describe_offer, is_upload
 from app.core.jobs.controls import Action, possible_actions, states_to_retry
 from app.core.jobs.models import Job, QueueState
 from app.core.jobs.queries import find_awaited, queue_position
@@ -46,6 +47,7 @@ class JobView:
     artifacts: Sequence[Artifact]
     merge: Job | None
     exporting: Job | None  # the newest export, where it made nothing yet
+    offer: Offer  # what can be uploaded, and was
     snippets: Sequence[Snippet]
     freed: Mapping[int | None, int]  # bytes by artifact; None: all of them, with what a training could go on from
     source: Job | None
@@ -71,7 +73,7 @@ class JobView:
     def stream_job(self) -> Job | None:
         if self.live:
             return self.job
-        beside = (each for each in (self.merge, self.exporting) if each is not None)
+        beside = (each for each in (self.merge, self.exporting, self.offer.unfinished) if each is not None)
         return next((each for each in beside if each.status not in ENDED), None)
 
     @property
@@ -110,6 +112,7 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         artifacts=artifacts,
         merge=_latest(session, job, JobKind.MERGE),
         exporting=_unfinished_export(session, job),
+        offer=describe_offer(session, folder, job, artifacts),
         snippets=list_snippets(job.key, artifacts, model),
         freed=_freed(folder, job, artifacts),
         source=session.get(Job, job.source_job_id) if job.source_job_id else None,
@@ -144,7 +147,8 @@ def _latest(session: Session, job: Job, kind: JobKind) -> Job | None:
 
 
 def _unfinished_export(session: Session, job: Job) -> Job | None:
-    export = _latest(session, job, JobKind.EXPORT)
+    exports = select(Job).where(Job.source_job_id == job.id, Job.kind == JobKind.EXPORT).order_by(col(Job.id).desc())
+    export = next((each for each in session.exec(exports) if not is_upload(each)), None)
     return export if export is not None and export.status != JobStatus.COMPLETED else None
 
 

@@ -71,6 +71,7 @@ def test_what_is_known_and_what_looks_like_a_hub_token_is_masked() -> None:
     remember(OTHER)
     assert mask(f"<{OTHER}{OTHER}>") == "<…1234…1234>"
     assert mask_values({"a": [TOKEN, 1, None], TOKEN: (OTHER,)}) == {"a": ["hf_…wxyz", 1, None], "hf_…wxyz": ["…1234"]}
+    assert mask("PUT https://s3/x?X-Amz-Signature=0ab&part=1 'y'") == "PUT https://s3/x?X-Amz-Signature=…&part=1 'y'"
     assert mask("hf_hub_download of hf_token") == "hf_hub_download of hf_token"
 
 

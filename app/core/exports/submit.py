@@ -11,13 +11,14 @@ from sqlmodel import Session
 from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import find_artifact, get_artifact, trained_kind
 from app.core.errors import Conflict, Fault, InvalidInput
+from app.core.exports.formats import GGUF
 from app.core.exports.gguf_rules import QUANTIZATIONS, gguf_faults
 from app.core.jobs.models import Job
 from app.core.jobs.queue import enqueue, get_job
 from app.core.jobs.status import JobKind
 from app.core.paths import DataFolder
 
-FORMATS = ("gguf",)
+FORMATS = (GGUF,)
 
 
 def submit_export(

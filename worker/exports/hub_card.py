@@ -1,0 +1,36 @@
+"""The model card of what is uploaded: the artifact's own, with only such metadata as the hub takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+CARD = "README.md"
+_HEAD = re.compile(r"\A---\n(?P<head>.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+_BASE = re.compile(r"^base_model(?:_relation)?:.*\n(?:^[ \t-].*\n)*", re.MULTILINE)
+_NEW = """---
+{base}tags: [gguf]
+---
+
+# {name}
+
+{what}
+"""
+_GGUF = "GGUF files made with Loradeck, for llama.cpp and Ollama: `ollama create NAME -f Modelfile`."
+
+
+def make_card(payload: Mapping[str, Any], card: str | None) -> str:
+    """The card as it is uploaded. Payload: base_hub_id, name.
+
+    `base_model` is what the hub links to: a name that a model was registered under here would lead to somebody else's
+    model, or to none, and a card that names a path is refused.
+    """
+    hub_id = payload["base_hub_id"]
+    if card is None:
+        base = f"base_model: {hub_id}\n" if hub_id else ""
+        return _NEW.format(base=base, name=payload["name"], what=_GGUF)
+    head = _HEAD.match(card)
+    if head is None or hub_id:
+        return card
+    return f"---\n{_BASE.sub('', head['head'])}---{card[head.end() :]}"
