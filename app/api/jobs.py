@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from app.api.schemas import ChangeIn, CloneIn, ExportIn, GenerateIn, JobOut, JobPage, MergeIn, SubmitIn
+from app.api.schemas import ChangeIn, CloneIn, ExportIn, GenerateIn, JobOut, JobPage, MergeIn, RecipeIn, SubmitIn
 from app.core.errors import InvalidInput
 from app.core.exports.submit import submit_export
 from app.core.jobs import queue
@@ -17,10 +17,11 @@ from app.core.jobs.controls import Action, require
 from app.core.jobs.merges import submit_merge
 from app.core.jobs.queries import list_jobs
 from app.core.jobs.receipts import get_receipt
+from app.core.jobs.recipes.read import read_recipe
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
-from app.core.jobs.submit import clone_training, submit_values
+from app.core.jobs.submit import check_values, clone_training, submit_values, training_yaml
 from app.core.metrics.store import Series, read_series
 from app.core.table import MAX_ID
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
@@ -52,6 +53,23 @@ def submit(body: SubmitIn, session: WriteSessionDep, settings: SettingsDep, fold
         raise InvalidInput("Give the spec as `spec` or as `yaml`.", field="spec")
     values = read_yaml(body.yaml) if body.yaml is not None else body.spec or {}
     return JobOut.model_validate(submit_values(session, values, body.name, settings.local_roots, folder))
+
+
+@router.post("/import", name="api_import_job")
+def import_recipe(body: RecipeIn, session: SessionDep) -> dict[str, Any]:
+    """What a training file of axolotl or LLaMA-Factory is as a spec, with an account of every key; queues nothing.
+
+    `faults` are those that submitting `values` would meet, and values that have no equivalent.
+    """
+    recipe = read_recipe(body.yaml, body.source)
+    recipe.faults.extend(check_values(session, recipe.values))
+    return recipe.to_json()
+
+
+@router.get("/{job_id}/spec", name="api_job_spec")
+def spec(job: JobDep) -> Response:
+    """A training job's spec as YAML, which `POST /jobs` takes back to the same spec."""
+    return Response(training_yaml(job), media_type="application/yaml")
 
 
 @router.get("/{job_id}", name="api_show_job")

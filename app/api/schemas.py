@@ -133,6 +133,15 @@ class SubmitIn(BaseModel):
     name: str | None = Field(None, max_length=200)
 
 
+class RecipeIn(BaseModel):
+    """A training file, of Loradeck or of another program."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    yaml: str
+    source: str = Field("auto", description="auto, loradeck, axolotl or llama-factory.")
+
+
 class AddModelIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

@@ -18,6 +18,7 @@ from app.cli import (
     models,
     plan,
     previews,
+    recipes,
     secrets,
     server,
     system,
@@ -35,7 +36,8 @@ for part in (server.app, system.app, backup.app, artifacts.top, plan.app):
     app.registered_commands.extend(part.registered_commands)
 for part in (checks.app, previews.app):
     datasets.app.registered_commands.extend(part.registered_commands)
-jobs.app.registered_commands.extend(controls.app.registered_commands)
+for part in (controls.app, recipes.app):
+    jobs.app.registered_commands.extend(part.registered_commands)
 for name, group in (
     ("datasets", datasets.app),
     ("models", models.app),

@@ -14,7 +14,7 @@ import typer
 from app.cli.autopsy import print_changes
 from app.cli.client import Client
 from app.cli.output import EXIT_FAILED, AsJson, print_fields, print_json, print_table
-from app.core.errors import InvalidInput
+from app.cli.recipes import Changes, From, spec_text
 from app.core.jobs.status import ENDED, status_words
 
 app = typer.Typer(help="Submit, watch and cancel jobs.", no_args_is_help=True)
@@ -39,19 +39,22 @@ _POLL_SECONDS = 0.5
 
 
 @app.command("submit")
-def submit(spec: Path, name: Annotated[str | None, typer.Option()] = None, *, json: AsJson = False) -> None:
+def submit(
+    spec: Path,
+    name: Annotated[str | None, typer.Option()] = None,
+    source: From = "loradeck",
+    changes: Changes = None,
+    *,
+    json: AsJson = False,
+) -> None:
     """Queue a training job from a YAML file, or from what comes on stdin where the file is `-`."""
-    show_job(Client().post("/jobs", {"yaml": read_spec_file(spec), "name": name}), json)
+    show_job(Client().post("/jobs", {"yaml": spec_text(spec, source, changes), "name": name}), json)
 
 
-def read_spec_file(path: Path) -> str:
-    """A job YAML's text; `-` is stdin. Raises: InvalidInput."""
-    if str(path) != "-" and not path.is_file():
-        raise InvalidInput(f"{path} is not a file.", field="spec")
-    try:
-        return (sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()).decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path} is not UTF-8 text.", field="spec") from None
+@app.command("spec")
+def print_spec(job: int) -> None:
+    """A training job's spec as YAML, which `jobs submit` takes."""
+    print(Client().get_bytes(f"/jobs/{job}/spec").decode(), end="")
 
 
 @app.command("list")

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
-from app.cli.jobs import read_spec_file
 from app.cli.output import AsJson, print_json
+from app.cli.recipes import read_spec_file
 from app.core.jobs.shown import in_words
 from app.core.jobs.spec import parse_yaml
 from app.core.planning.config import load_config

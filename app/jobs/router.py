@@ -18,6 +18,7 @@ from app.core.jobs.queue_state import get_queue
 from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.status import JobStatus
+from app.core.jobs.submit import training_yaml
 from app.core.table import MAX_ID
 from app.jobs import autopsy, controls, new
 from app.jobs import queue as queue_page
@@ -111,6 +112,13 @@ def keep_job_checkpoint(
 def download_job_log(job: JobDep, folder: FolderDep) -> Response:
     """The whole log as a text file."""
     return log_response(folder.job(job.key) / "train.log", filename=f"loradeck-job-{job.key}.log")
+
+
+@router.get("/jobs/{job_id}/spec.yaml")
+def download_job_spec(job: JobDep) -> Response:
+    """A training job's spec as a file that `loradeck jobs submit` takes."""
+    headers = {"Content-Disposition": f'attachment; filename="loradeck-job-{job.key}.yaml"'}
+    return Response(training_yaml(job), media_type="application/yaml", headers=headers)
 
 
 @router.get("/jobs/{job_id}/receipt")

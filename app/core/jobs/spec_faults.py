@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
@@ -80,7 +81,9 @@ def describe_faults(details: Iterable[Any], fields: Mapping[str, FieldInfo]) -> 
 def _faults_of(field: str, details: list[Any], fields: Mapping[str, FieldInfo]) -> Iterator[Fault]:
     """`details` are one field's. What is wrong inside a list says more than that the field could have been a word."""
     if details[0]["type"] == "extra_forbidden":
-        yield Fault(field, "unknown field", advice=f"Known fields: {', '.join(fields)}.")
+        alike = get_close_matches(field, fields, 1)
+        known = f"Did you mean {alike[0]}?" if alike else f"Known fields: {', '.join(fields)}."
+        yield Fault(field, "unknown field", advice=known)
         return
     if details[0]["type"] == "missing":
         yield Fault(field, "is required")

@@ -43,12 +43,26 @@ def submit_values(
         spec = parse_spec(values)
     except InvalidInput as error:
         faulty = {fault.field for fault in error.faults}
-        known = {key: value for key, value in values.items() if key in TrainingSpec.model_fields and key not in faulty}
-        known |= {key: str(known[key]) for key in ("base_model", "dataset") if key in known}  # ids may be numbers
-        rest = TrainingSpec.model_construct(**{"base_model": "", "dataset": "", **known})
-        _, _, more = _find_references(session, rest, local_roots)
+        _, _, more = _find_references(session, _what_is_right(values, error.faults), local_roots)
         raise InvalidInput([*error.faults, *(fault for fault in more if fault.field not in faulty)]) from None
     return submit_training(session, spec, name, local_roots, folder)
+
+
+def check_values(session: Session, values: Mapping[str, Any]) -> list[Fault]:
+    """Every fault that submitting the values would find, without queueing or registering anything."""
+    try:
+        spec = parse_spec(values)
+        faults: list[Fault] = []
+    except InvalidInput as error:
+        spec, faults = _what_is_right(values, error.faults), error.faults
+    faulty = {fault.field for fault in faults}
+    model, dataset = find_model(session, spec.base_model), find_dataset(session, spec.dataset)
+    more = [*capability_faults(spec, find_capabilities(session)), *check_references(spec, model, dataset)]
+    if model is None and "/" not in spec.base_model:  # else it would be registered
+        more.append(_unknown_model(session, spec))
+    if dataset is None:
+        more.append(_unknown_dataset(session, spec))
+    return [*faults, *(fault for fault in more if fault.field not in faulty)]
 
 
 def submit_training(
@@ -93,6 +107,13 @@ def clone_training(
     return submit_values(session, source.spec, name or source.name, local_roots, folder)
 
 
+def training_yaml(job: Job) -> str:
+    """The job YAML that queues the same training again. Raises: Conflict where the job is no training."""
+    if job.kind != JobKind.TRAIN:
+        raise Conflict(f"Job {job.id} is not a training job ({job.kind}); only a training job has a spec.")
+    return parse_spec(job.spec).to_yaml()
+
+
 def require_trained(session: Session, source: Job, kind: str) -> None:
     """Raises: Conflict where the job has saved no adapter, or no model, whichever `kind` is."""
     what = "an adapter" if kind == "adapter" else f"a {kind}"
@@ -100,6 +121,24 @@ def require_trained(session: Session, source: Job, kind: str) -> None:
         raise Conflict(f"Job {source.id} is not a training job ({source.kind}); only a training job saves {what}.")
     if find_artifact(session, source, kind) is None:
         raise Conflict(f"Job {source.id} ({source.status}) has no {kind}.", advice="Wait until it is completed.")
+
+
+def _what_is_right(values: Mapping[str, Any], faults: Sequence[Fault]) -> TrainingSpec:
+    """A spec of the values that have no fault; those are not converted."""
+    faulty = {fault.field for fault in faults}
+    known = {key: value for key, value in values.items() if key in TrainingSpec.model_fields and key not in faulty}
+    known |= {key: str(known[key]) for key in ("base_model", "dataset") if key in known}  # ids may be numbers
+    return TrainingSpec.model_construct(**{"base_model": "", "dataset": "", **known})
+
+
+def _unknown_model(session: Session, spec: TrainingSpec) -> Fault:
+    names = ", ".join(each.name for each in list_models(session)) or "none yet"
+    return Fault("base_model", f"unknown base model {spec.base_model!r}", f"Registered: {names}.")
+
+
+def _unknown_dataset(session: Session, spec: TrainingSpec) -> Fault:
+    names = ", ".join(each.name for each in list_datasets(session)) or "none yet"
+    return Fault("dataset", f"unknown dataset {spec.dataset!r}", advice=f"Registered: {names}.")
 
 
 def _find_references(
@@ -114,13 +153,11 @@ def _find_references(
         except (InvalidInput, Conflict) as error:
             faults.append(Fault("base_model", error.message, error.advice))
     elif model is None:
-        names = ", ".join(each.name for each in list_models(session)) or "none yet"
-        faults.append(Fault("base_model", f"unknown base model {spec.base_model!r}", f"Registered: {names}."))
+        faults.append(_unknown_model(session, spec))
     dataset = find_dataset(session, spec.dataset)
     faults += check_references(spec, model, dataset)
     if dataset is None:
-        names = ", ".join(each.name for each in list_datasets(session)) or "none yet"
-        faults.append(Fault("dataset", f"unknown dataset {spec.dataset!r}", advice=f"Registered: {names}."))
+        faults.append(_unknown_dataset(session, spec))
     return model, dataset, faults
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from app.core.errors import InvalidInput
+from app.core.jobs.recipes import axolotl, llama_factory
 from app.core.jobs.recipes.read import read_recipe
 from app.core.jobs.spec import TrainingSpec, parse_spec, read_yaml
 
@@ -74,3 +77,11 @@ def test_what_no_reader_should_take_is_refused(text: str, words: str) -> None:
 
 def test_an_alias_of_a_number_is_taken() -> None:
     assert read_yaml("lora_alpha: &n 16\nr: *n") == {"lora_alpha": 16, "r": 16}
+
+
+def test_the_table_of_keys_names_every_key_that_is_taken_over() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "importing.md").read_text()
+    for table in (axolotl._SAME, axolotl._SAME_OF_LORA, llama_factory._SAME, llama_factory._SAME_OF_LORA):
+        for key, target in table.items():
+            assert f"`{key}`" in text, key
+            assert f"`{target}`" in text, target
