@@ -15,7 +15,8 @@ from worker.artifacts.dequantized import QUANTISED_BLOCK
 from worker.artifacts.skeleton import Skeleton, build_model, read_skeleton
 from worker.artifacts.tensors import Stored, read_tensor
 
-MOST_WHOLE_ELEMENTS = 2**26  # of a weight that cannot be changed some rows at a time: 256 MiB in fp32
+MOST_WHOLE_ELEMENTS = 2**24  # of a weight that cannot be changed some rows at a time: 64 MiB in fp32
+_MOST_QUANTISED_ELEMENTS = 2**26  # of those that several threads quantise beside each other: 32 MiB in 4 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Target:
         """Whether all its rows are needed at once, as where blocks of values that are quantised go on over rows."""
         quantised_whole = self.quantised and (self.transposed or self.shape[-1] % QUANTISED_BLOCK != 0)
         return quantised_whole or (self.change is not None and self.change.whole)
+
+    @property
+    def takes_memory(self) -> bool:
+        """Whether so much is held of it that it is better merged while no other such one is."""
+        return self.whole or (self.quantised and self.source.elements > _MOST_QUANTISED_ELEMENTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,32 @@
-"""A planned merge, streamed: rows are read ahead, changed in fp32, rounded once and written behind, all side by side.
+"""A planned merge, streamed: each thread takes a tensor, and rows of it are read, changed in fp32, rounded and written.
 
-Memory is that of a few blocks and one weight's A and B, whatever the size of the model.
+While one thread waits for the disk, another computes. Memory is that of a few blocks and of each thread's A and B,
+whatever the size of the model.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from worker.artifacts.blocks import Block, Scratch, blocks_of
 from worker.artifacts.dequantized import Requantized
 from worker.artifacts.merge_plan import Plan, Target, does_not_fit
-from worker.artifacts.pipeline import Block, Pipeline
-from worker.artifacts.tensors import ShardFile
+from worker.artifacts.shard_file import ShardFile
+from worker.artifacts.tensors import read_into
 from worker.base_models.checks import INDEX_FILE, SINGLE_FILE
 from worker.training.quantization import Quantization
 
-_EVEN_ROWS = 32
-_BLOCK_ELEMENTS = 2**19  # 2 MiB in fp32: what is computed with stays in a processor's cache
+_MOST_THREADS = 4  # that compute: a disk takes no more than they make
+_WAITING_THREADS = 2  # beside them, for those that wait for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +37,57 @@ class Trained:
     dtype: torch.dtype
 
 
+class _Memory(threading.local):
+    """Each thread's own."""
+
+    def __init__(self) -> None:
+        self.scratch = Scratch()
+
+
 def stream(plan: Plan, folder: Path, trained: Trained | None, check_stop: Callable[[], None]) -> None:
     """Write the weights and their index, all of it on the disk at the end.
 
     `trained` tells what the quantised ones among the sources are to be made of. `check_stop` is called between tensors.
     Raises: MergeError where a tensor's values do not fit into its type; OSError.
     """
-    names = _file_names(len(plan.shards))
-    with Pipeline() as pipeline:
-        blocks = pipeline.read([block for shard in plan.shards for target in shard for block in _blocks(target)])
-        for name, shard in zip(names, plan.shards, strict=True):
-            with pipeline.writing(folder / name, shard) as file, torch.inference_mode():
-                for target in shard:
-                    check_stop()
-                    _merge_target(target, blocks, pipeline, file, trained)
+    names, memory, one_at_a_time = _file_names(len(plan.shards)), _Memory(), threading.Lock()
+
+    def merge(target: Target, file: ShardFile) -> None:
+        if target.takes_memory:
+            with one_at_a_time:
+                _merge_target(target, file, trained, Scratch())
+        else:
+            _merge_target(target, file, trained, memory.scratch)
+
+    with ExitStack() as opened, _threads() as pool:
+        files = [
+            opened.enter_context(_open(folder / name, shard)) for name, shard in zip(names, plan.shards, strict=True)
+        ]
+        work = [
+            pool.submit(merge, each, file) for file, shard in zip(files, plan.shards, strict=True) for each in shard
+        ]
+        for each in work:
+            check_stop()
+            each.result()
     if len(names) > 1:
         _write_index(plan, folder, names)
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """As many as keep processor and disk busy. Each computes alone: what two share, one of them waits for."""
+    allowed = torch.get_num_threads()
+    count = min(allowed, _MOST_THREADS) + _WAITING_THREADS
+    pool = ThreadPoolExecutor(count, "merge", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(allowed)
+
+
+def _open(path: Path, shard: Sequence[Target]) -> ShardFile:
+    return ShardFile(path, {target.name: (target.dtype, target.shape) for target in shard})
 
 
 def _file_names(count: int) -> list[str]:
@@ -61,69 +102,64 @@ def _write_index(plan: Plan, folder: Path, names: Sequence[str]) -> None:
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _blocks(target: Target) -> Iterator[Block]:
-    shape = target.shape
-    by_row = len(shape) > 1 and (target.change is not None or target.quantised)
-    rows = shape[0] if by_row else target.source.elements
-    width = target.source.elements // max(rows, 1) if by_row else 1
-    at_once = rows if target.whole else _rows_at_once(width)
-    for first in range(0, rows, at_once):
-        yield Block(target, first, min(at_once, rows - first), width)
-
-
-def _rows_at_once(width: int) -> int:
-    """A multiple of some dozens: products of an odd number of rows were seen to round otherwise than whole ones."""
-    rows = max(1, _BLOCK_ELEMENTS // max(width, 1))
-    return rows - rows % _EVEN_ROWS if rows > _EVEN_ROWS else rows
-
-
-def _merge_target(
-    target: Target, blocks: Iterator[tuple[Block, torch.Tensor]], pipeline: Pipeline, file: ShardFile,
-    trained: Trained | None,
-) -> None:  # fmt: skip
-    own = list(_blocks(target))
-    if target.change is None and not target.quantised and target.dtype == target.source.dtype:
-        for block in own:
-            _, raw = next(blocks)
-            pipeline.write(file, block, raw)
-        return
-    if target.change is not None:
-        target.change.load()
-    held = trained if target.quantised else None
-    weights = _requantized(own, blocks, pipeline, held) if held else _read(own, blocks, pipeline)
-    for block, weight in weights:
+@torch.inference_mode()
+def _merge_target(target: Target, file: ShardFile, trained: Trained | None, scratch: Scratch) -> None:
+    with target.source.file.open("rb", buffering=0) as source:
+        os.posix_fadvise(source.fileno(), target.source.offset, target.source.bytes, os.POSIX_FADV_SEQUENTIAL)
+        if target.change is None and not target.quantised and target.dtype == target.source.dtype:
+            _copy(target, source.fileno(), file, scratch)
+            return
         if target.change is not None:
-            target.change.apply(weight, block.first)
-        raw = pipeline.take(block.elements * target.dtype.itemsize)
-        rounded = raw.view(target.dtype).copy_(weight.reshape(-1))
-        _require_finite(target, rounded)
-        pipeline.write(file, block, raw)
-    if target.change is not None:
-        target.change.free()
+            target.change.load()
+        held = trained if target.quantised else None
+        rows = _requantized(target, source.fileno(), scratch, held) if held else _read(target, source.fileno(), scratch)
+        for block, weight in rows:
+            if target.change is not None:
+                target.change.apply(weight, block.first)
+            place = file.place(target.name, block.begin * target.dtype.itemsize)
+            raw = scratch.to_write(block.elements * target.dtype.itemsize, place)
+            _require_finite(target, raw.view(target.dtype).copy_(weight.reshape(-1)))
+            file.write(place, raw)
+        if target.change is not None:
+            target.change.free()
 
 
-def _read(
-    own: Sequence[Block], blocks: Iterator[tuple[Block, torch.Tensor]], pipeline: Pipeline
-) -> Iterator[tuple[Block, torch.Tensor]]:
+def _copy(target: Target, source: int, file: ShardFile, scratch: Scratch) -> None:
+    """What stays as it is is only carried over."""
+    size = target.dtype.itemsize
+    for block in blocks_of(target):
+        place = file.place(target.name, block.begin * size)
+        raw = scratch.to_write(block.elements * size, place)
+        read_into(source, target.source.offset + block.begin * size, raw)
+        file.write(place, raw)
+
+
+def _read(target: Target, source: int, scratch: Scratch) -> Iterator[tuple[Block, torch.Tensor]]:
     """Blocks with their rows in fp32, in memory that the next ones take."""
-    for block in own:
-        _, raw = next(blocks)
-        yield block, pipeline.widen(block, raw)
+    stored = target.source
+    if stored.dtype is None:
+        raise ValueError(f"tensors of type {stored.dtype_name} cannot be read")
+    for block in blocks_of(target):
+        raw = scratch.to_read(block.elements * stored.dtype.itemsize)
+        read_into(source, stored.offset + block.begin * stored.dtype.itemsize, raw)
+        wide = scratch.to_widen(block)
+        wide.view(-1).copy_(raw.view(stored.dtype))
+        yield block, wide
 
 
 def _requantized(
-    own: Sequence[Block], blocks: Iterator[tuple[Block, torch.Tensor]], pipeline: Pipeline, trained: Trained
+    target: Target, source: int, scratch: Scratch, trained: Trained
 ) -> Iterator[tuple[Block, torch.Tensor]]:
     """As `_read`, of what the quantised base computes with: all rows are quantised before the first comes back."""
-    held = Requantized(trained.quantization, trained.dtype)
-    transposed = own[0].target.transposed
-    for _, weight in _read(own, blocks, pipeline):
-        held.take(weight.T.contiguous() if transposed else weight)
+    held, blocks = Requantized(trained.quantization, trained.dtype), []
+    for block, weight in _read(target, source, scratch):
+        held.take(weight.T.contiguous() if target.transposed else weight)
+        blocks.append(block)
     held.close()
-    for number, block in enumerate(own):
+    for number, block in enumerate(blocks):
         shape = (block.rows, block.row_elements)
-        restored = held.give(number, shape[::-1] if transposed else shape).float()
-        yield block, restored.T.contiguous() if transposed else restored
+        restored = held.give(number, shape[::-1] if target.transposed else shape).float()
+        yield block, restored.T.contiguous() if target.transposed else restored
 
 
 def _require_finite(target: Target, values: torch.Tensor) -> None:

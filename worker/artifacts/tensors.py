@@ -1,18 +1,14 @@
-"""Safetensors files read and written in pieces: a tensor, or some of its rows, at a time; nothing is mapped or held.
+"""Safetensors files read in pieces: a tensor, or some of its rows, at a time; nothing is mapped or held.
 
 Source: https://huggingface.co/docs/safetensors: 8 bytes little-endian length, so many bytes of JSON, then the tensors.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,7 +27,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_ALIGNMENT = 8  # of the data's begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,11 @@ class Stored:
     @property
     def elements(self) -> int:
         return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Of a type that is read here."""
+        return self.elements * DTYPES[self.dtype_name].itemsize
 
 
 def list_tensors(file: Path) -> dict[str, Stored]:
@@ -86,49 +86,3 @@ def read_into(descriptor: int, offset: int, raw: torch.Tensor) -> None:
         if count == 0:
             raise OSError(f"the file ends {len(into) - done} bytes before its tensor does")
         done += count
-
-
-class ShardFile:
-    """A safetensors file whose header is written first, so that each tensor's bytes can be put in their place."""
-
-    def __init__(self, path: Path, tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
-        header, self._offsets, data_bytes = _lay_out(tensors)
-        self.path, self.bytes = path, len(header) + data_bytes
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.posix_fallocate(self._descriptor, 0, self.bytes)  # a disk that is too full says so now
-            _write_all(self._descriptor, memoryview(header), 0)
-        except OSError:
-            self.close()
-            raise
-        self._data_begin = len(header)
-
-    def write(self, name: str, begin: int, raw: torch.Tensor) -> None:
-        """Put bytes at `begin`, counted from the tensor's first byte."""
-        offset = self._data_begin + self._offsets[name] + begin
-        _write_all(self._descriptor, raw.numpy().data, offset)
-
-    def sync(self) -> None:
-        """See what was written so far onto the disk."""
-        os.fdatasync(self._descriptor)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def _lay_out(tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> tuple[bytes, dict[str, int], int]:
-    """The header, each tensor's first byte behind it, and the bytes behind it; wide types first, so all are aligned."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offsets, end = {}, 0
-    for name, (dtype, shape) in sorted(tensors.items(), key=lambda item: -item[1][0].itemsize):
-        offsets[name], end = end, end + prod(shape) * dtype.itemsize
-        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [offsets[name], end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(len(text)) % _ALIGNMENT)
-    return struct.pack("<Q", len(text)) + text, offsets, end
-
-
-def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(content):
-        done += os.pwrite(descriptor, content[done:], offset + done)

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 from app.core.errors import JobCancelled, MergeError
 from tests.worker.artifacts.adapters import Bases, make_bases, stream_merge, tune
 from tests.worker.tiny import make_tokenizer
-from worker.artifacts import streaming
+from worker.artifacts import blocks
 from worker.artifacts.adapter_tensors import NotStreamable
 from worker.artifacts.merge_plan import make_plan
 from worker.artifacts.streaming import stream
@@ -44,7 +44,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that each weight of a tiny model takes several."""
-    monkeypatch.setattr(streaming, "_BLOCK_ELEMENTS", 512)
+    monkeypatch.setattr(blocks, "_BLOCK_ELEMENTS", 512)
 
 
 def merge_by_peft(
