@@ -7,21 +7,33 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from app.api.schemas import ChangeIn, CloneIn, ExportIn, GenerateIn, JobOut, JobPage, MergeIn, RecipeIn, SubmitIn
+from app.api.schemas import (
+    ChangeIn,
+    CloneIn,
+    DescribeIn,
+    ExportIn,
+    GenerateIn,
+    JobOut,
+    JobPage,
+    MergeIn,
+    RecipeIn,
+    SubmitIn,
+)
 from app.core.errors import InvalidInput
 from app.core.exports.submit import submit_export
 from app.core.jobs import queue
 from app.core.jobs.answers import submit_generation
 from app.core.jobs.autopsy import apply_change, get_autopsy
 from app.core.jobs.controls import Action, require
+from app.core.jobs.listing import JobSort, list_jobs
 from app.core.jobs.merges import submit_merge
-from app.core.jobs.queries import list_jobs
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.recipes.read import read_recipe
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.spec import read_yaml
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.jobs.submit import check_values, clone_training, submit_values, training_yaml
+from app.core.jobs.tagging import describe as describe_job
 from app.core.metrics.store import Series, read_series
 from app.core.table import MAX_ID
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
@@ -35,13 +47,15 @@ def list_all(
     session: SessionDep,
     status: JobStatus | None = None,
     search: str = "",
+    tag: str = "",
+    sort: JobSort = JobSort.NEWEST,
     kind: Annotated[list[JobKind] | None, Query()] = None,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobPage:
-    """A page of jobs, newest first; answers of the playground only if asked for by kind."""
+    """A page of jobs, newest first unless asked; answers of the playground only if asked for by kind."""
     kinds = {"kinds": kind} if kind else {}
-    found = list_jobs(session, status=status, search=search, page=page, size=size, **kinds)
+    found = list_jobs(session, status=status, search=search, tag=tag, sort=sort, page=page, size=size, **kinds)
     jobs = [JobOut.model_validate(job) for job in found.jobs]
     return JobPage(jobs=jobs, total=found.total, page=page, pages=found.last)
 
@@ -76,6 +90,13 @@ def spec(job: JobDep) -> Response:
 def show(job: JobDep) -> JobOut:
     """One job."""
     return JobOut.model_validate(job)
+
+
+@router.patch("/{job_id}", name="api_describe_job")
+def describe(job_id: int, body: DescribeIn, session: WriteSessionDep) -> JobOut:
+    """Set a job's tags, its notes, or both; what is not given stays."""
+    job = queue.get_job(session, job_id)
+    return JobOut.model_validate(describe_job(session, job, tags=body.tags, notes=body.notes))
 
 
 @router.post("/{job_id}/clone", status_code=201, name="api_clone_job")

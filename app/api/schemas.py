@@ -44,6 +44,8 @@ class JobOut(Out):
         description="{kind, message, since}: what its process waits for in mid-run: `stalled` (a step does not end) or "
         "`disk_full`; null where it works."
     )
+    tags: list[str]
+    notes: str
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -158,6 +160,15 @@ class AddHubDatasetIn(BaseModel):
     revision: str | None = Field(None, description="A branch, tag or commit; the commit that it is now is kept.")
     columns: dict[str, str] = Field(default={}, description="Mapped by hand: a field of a format → a column.")
     name: str | None = Field(None, min_length=1, max_length=120, description="Default: the name in the hub id.")
+
+
+class DescribeIn(BaseModel):
+    """What people write beside a job; what is not given stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tags: list[str] | None = Field(None, max_length=100)
+    notes: str | None = None
 
 
 class CancelIn(BaseModel):

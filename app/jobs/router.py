@@ -4,60 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, Response
 
 from app.core.artifacts.keeping import keep_checkpoint
 from app.core.errors import InvalidInput
-from app.core.events.log import latest_id
 from app.core.first_run import queue_demo
 from app.core.jobs import queue
 from app.core.jobs.merges import submit_merge
-from app.core.jobs.queries import list_jobs as query_jobs
-from app.core.jobs.queue_state import get_queue
 from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
-from app.core.jobs.status import JobStatus
 from app.core.jobs.submit import training_yaml
 from app.core.table import MAX_ID
-from app.jobs import autopsy, controls, new
+from app.jobs import about, autopsy, controls, list_page, new, selection
 from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
 from app.jobs.timeline import describe_timeline
 from app.jobs.view import log_tail, view_job
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
 from app.web.logs import log_response
-from app.web.templating import redirect, render, render_region
+from app.web.templating import redirect, render
 
 router = APIRouter(include_in_schema=False)
 
+router.include_router(list_page.router)
+router.include_router(selection.router)
+router.include_router(about.router)
 router.include_router(new.router)  # ahead of /jobs/{job_id}
 router.include_router(autopsy.router)
 router.include_router(controls.router)
 router.include_router(queue_page.router)
-
-
-@router.get("/jobs")
-def list_jobs(
-    request: Request,
-    session: SessionDep,
-    status: str = "",
-    q: str = "",
-    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-) -> Response:
-    """All jobs, newest first, filtered by status and part of the name."""
-    chosen = JobStatus(status) if status in set(JobStatus) else None
-    found = query_jobs(session, status=chosen, search=q.strip(), page=page)
-    after = latest_id(session)
-    context = {
-        "found": found,
-        "status": chosen,
-        "q": q.strip(),
-        "statuses": list(JobStatus),
-        "after": after,
-        "queue_state": get_queue(session),
-    }
-    return render_region(request, "jobs/_list.html", "jobs/list.html", context)
 
 
 @router.post("/jobs/demo")

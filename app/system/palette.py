@@ -10,8 +10,8 @@ from fastapi.responses import Response
 from sqlmodel import Session, col, select
 
 from app.core.datasets.models import Dataset
+from app.core.jobs.listing import list_jobs
 from app.core.jobs.models import Job
-from app.core.jobs.queries import list_jobs
 from app.core.jobs.queue_state import get_queue
 from app.core.jobs.status import JobKind, status_words
 from app.core.models.models import BaseModel

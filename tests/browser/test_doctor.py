@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from app.core.database import Database
 from app.core.jobs import queue
-from app.core.jobs.queries import list_jobs
+from app.core.jobs.listing import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
 from tests.browser.conftest import AXE
 from tests.data_lane import DataLane

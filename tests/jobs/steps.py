@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from app.core.database import Database
 from app.core.jobs import queue
+from app.core.jobs.listing import list_jobs
 from app.core.jobs.models import Job
-from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobStatus
 
 MakeJob = Callable[..., Job]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlmodel import Field
 
 from app.core.jobs.status import JobKind, JobStatus, OnFailure
@@ -15,7 +15,15 @@ class Job(Numbered, table=True):
     """One unit of work for the worker. `spec` is a TrainingSpec for training, else the request's values."""
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_queue", "status", "priority", "position"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("ix_job_queue", "status", "priority", "position"),
+        Index("ix_job_kind_status", "kind", "status"),  # how many a list has
+        Index(
+            "ix_job_train_loss", text("json_extract(summary, '$.train_loss')")
+        ),  # the list's order; a batch migration would lose it
+        Index("ix_job_eval_loss", text("json_extract(summary, '$.eval_loss')")),
+        {"sqlite_autoincrement": True},
+    )
 
     name: str
     kind: JobKind = enum_field(JobKind, "kind")
@@ -44,6 +52,8 @@ class Job(Numbered, table=True):
     attempts: int = 0
     fence: int = 0  # grows with each claim; a writer with an older one is refused
     queued_by: str | None = None  # the user's name, also once the user is gone; None: nobody who is known by name
+    tags: list[str] = json_field(nullable=False, default_factory=list)  # what people call it by
+    notes: str = ""
     created_at: float
     started_at: float | None = None
     finished_at: float | None = Field(default=None, index=True)

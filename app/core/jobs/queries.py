@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_
+from sqlalchemy import and_, case, func, or_
 from sqlmodel import Session, col, select
 
 from app.core.boot import boot_id, uptime_seconds
@@ -21,41 +20,6 @@ _NO_PREVIEW = col(Job.kind) != JobKind.PREVIEW  # those have a lane of their own
 _BESIDE = (JobKind.IMPORT, JobKind.CHECK, JobKind.EXPORT, JobKind.ADAPTER)
 ON_CPU = and_(col(Job.kind) == JobKind.PLAYGROUND, func.json_extract(Job.spec, "$.device") == "cpu")  # see claims
 _GPU_FIRST = case((or_(col(Job.kind).in_(_BESIDE), func.coalesce(ON_CPU, 0)), 1), else_=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of jobs, newest first, and how many there are in all."""
-
-    jobs: Sequence[Job]
-    total: int
-    number: int
-    size: int
-
-    @property
-    def last(self) -> int:
-        """The last page's number, from 1."""
-        return max(1, -(-self.total // self.size))
-
-
-def list_jobs(
-    session: Session,
-    *,
-    status: JobStatus | None = None,
-    search: str = "",
-    kinds: Sequence[JobKind] = LISTED_KINDS,
-    page: int = 1,
-    size: int = 50,
-) -> Page:
-    """Jobs by status, kind and part of the name."""
-    where: list[ColumnElement[bool]] = [col(Job.kind).in_(kinds)]
-    if status is not None:
-        where.append(col(Job.status) == status)
-    if search:
-        where.append(col(Job.name).icontains(search, autoescape=True))
-    total = session.exec(select(func.count()).select_from(Job).where(*where)).one()
-    query = select(Job).where(*where).order_by(col(Job.id).desc()).offset((page - 1) * size).limit(size)
-    return Page(session.exec(query).all(), total, page, size)
 
 
 def active_job(session: Session) -> Job | None:

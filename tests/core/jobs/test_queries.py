@@ -11,13 +11,13 @@ from sqlmodel import Session
 
 from app.core.boot import boot_id
 from app.core.jobs import queue
+from app.core.jobs.listing import list_jobs
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import (
     WORKER_ALIVE_SECONDS,
     active_job,
     latest_reading,
     likely_model_path,
-    list_jobs,
     queue_position,
     queued_jobs,
     worker_view,
