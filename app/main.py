@@ -14,11 +14,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import __version__
+from app.accounts.router import router as accounts_router
 from app.api.router import router as api_router
 from app.artifacts.router import router as artifacts_router
 from app.base_models.router import router as models_router
+from app.core.accounts.throttle import LoginThrottle
 from app.core.damage import open_checked
 from app.core.datasets import staging
 from app.core.first_run import register_demo
@@ -32,8 +35,11 @@ from app.jobs.router import router as jobs_router
 from app.playground.router import router as playground_router
 from app.settings_page.router import router as settings_router
 from app.system.router import router as system_router
+from app.web.access import AccessMiddleware
 from app.web.assets import Assets
 from app.web.errors import install_error_handlers
+from app.web.identities import Identities
+from app.web.logged_out import end_streams_of_ended_logins
 from app.web.security import SecurityMiddleware
 from app.web.tailer import EventTailer
 from app.web.templating import create_templates
@@ -65,6 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings, app.state.folder, app.state.database = settings, folder, database
     app.state.token = load_token(folder)
+    app.state.identities = identities = Identities(database, app.state.token, accounts=settings.auth == "accounts")
+    app.state.login_throttle = LoginThrottle()
     app.state.tailer = EventTailer(database)
     app.state.templates = create_templates(bundled("templates"), assets, version=__version__)
     app.router.routes.append(Route("/static/{name:path}", assets.serve, name="static"))
@@ -79,10 +87,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         artifacts_router,
         playground_router,
         settings_router,
+        accounts_router,
     ):
         app.include_router(router)
     install_error_handlers(app)
+    # Each of these goes ahead of those before it.
+    app.add_middleware(AccessMiddleware, owner=app, database=database, identities=identities)
     app.add_middleware(SecurityMiddleware, bind_host=settings.host, allowed_hosts=settings.allowed_hosts)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     return app
 
 
@@ -100,7 +113,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.database.damage is None:  # else every page says so, and there is nothing to follow
         await tailer.start()
     restore = _end_streams_on_signal(tailer)
+    watch = asyncio.create_task(end_streams_of_ended_logins(tailer, app.state.database))
     yield
+    watch.cancel()
     restore()
     await tailer.stop()
     app.state.database.engine.dispose()

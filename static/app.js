@@ -85,6 +85,10 @@ document.addEventListener("finished", (event) => {
   if (stream && stream.dataset.endWith === String(job_id)) setTimeout(() => stream.remove());
 });
 
+// --- Logged out, here or elsewhere: a page that is read anew leads to the login. ---
+document.addEventListener("htmx:sse:error", (event) => { if (event.detail.status === 401) location.reload(); });
+document.addEventListener("htmx:response:error", (event) => { if (event.detail.ctx.response.status === 401) location.reload(); });
+
 // --- Failed requests: say so instead of swapping an error page into a region. ---
 document.addEventListener("htmx:response:error", (event) => {
   const { ctx } = event.detail;

@@ -35,6 +35,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("LORADECK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LORADECK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LORADECK_PORT", "0")
+    monkeypatch.setenv("LORADECK_AUTH", "off")  # tests/security has its own
     monkeypatch.setitem(Settings.model_config, "env_file", None)
 
 

@@ -19,6 +19,7 @@ from app.core.settings import Settings
 from app.main import create_app
 from app.web.connections import StreamConnection
 
+_OPEN = {"LORADECK_AUTH": "off"}  # tests/security has its own
 START_SECONDS = 60.0  # a busy machine is slow to import
 
 
@@ -41,7 +42,7 @@ def environment_for(home: Path) -> dict[str, str]:
     """An environment in which no developer's settings are left."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LORADECK_")}
     cache = home.with_name(f"{home.name}-cache")
-    return {**kept, "LORADECK_HOME": str(home), "LORADECK_CACHE": str(cache), "LORADECK_PORT": "0"}
+    return {**kept, "LORADECK_HOME": str(home), "LORADECK_CACHE": str(cache), "LORADECK_PORT": "0", **_OPEN}
 
 
 @contextmanager

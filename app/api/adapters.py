@@ -6,13 +6,13 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Form, UploadFile
 
-from app.api.auth import TokenRoute
 from app.api.schemas import JobOut
 from app.core.adapters.submit import queue_adapter
 from app.core.datasets.incoming import IncomingFile
 from app.web.dependencies import FolderDep, WriteSessionDep
+from app.web.uploads import StoringRoute
 
-router = APIRouter(prefix="/adapters", tags=["adapters"], route_class=TokenRoute)
+router = APIRouter(prefix="/adapters", tags=["adapters"], route_class=StoringRoute)
 
 
 @router.post("", status_code=201, name="api_import_adapter")

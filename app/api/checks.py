@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
-from app.api.auth import TokenRoute
 from app.api.schemas import JobOut
 from app.core.database import Database
 from app.core.datasets.columns import parse_columns
@@ -27,8 +26,9 @@ from app.core.models.registry import get_model
 from app.core.paths import DataFolder
 from app.datasets.uploading import stored_upload
 from app.web.dependencies import DatabaseDep, FolderDep, SettingsDep
+from app.web.uploads import StoringRoute
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=StoringRoute)
 
 WAIT_SECONDS = 20.0
 _POLL_SECONDS = 0.1

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from app.api.auth import TokenRoute
 from app.api.schemas import AddHubDatasetIn, DatasetOut, PendingDatasetOut
 from app.core.datasets.columns import parse_columns
 from app.core.datasets.hub import HubReference, add_from_hub, import_again
@@ -19,8 +18,9 @@ from app.core.datasets.store import get_dataset, list_datasets
 from app.core.datasets.uploads import forget
 from app.datasets.uploading import describe_wait, receive, take, wait_for_import
 from app.web.dependencies import DatabaseDep, FolderDep, SessionDep, SettingsDep, WriteSessionDep
+from app.web.uploads import StoringRoute
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=TokenRoute)
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=StoringRoute)
 
 _ADDED: dict[int | str, dict[str, Any]] = {202: {"model": PendingDatasetOut}}
 

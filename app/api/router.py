@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from app.api import (
     adapters,
@@ -18,10 +18,8 @@ from app.api import (
     secrets,
     system,
 )
-from app.api.auth import require_token
 
 router = APIRouter(prefix="/api/v1")
-router.include_router(system.public)
 _PARTS = (system, jobs, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan, secrets)
 for part in _PARTS:
-    router.include_router(part.router, dependencies=[Depends(require_token)])
+    router.include_router(part.router)

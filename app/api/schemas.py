@@ -46,6 +46,7 @@ class JobOut(Out):
     )
     tags: list[str]
     notes: str
+    queued_by: str | None = Field(description="The user who queued it; null where it was the box itself.")
     created_at: float
     started_at: float | None
     finished_at: float | None

@@ -16,11 +16,10 @@ from app.core.table import MAX_ID
 from app.web.dependencies import SessionDep
 from app.web.sse import stream_response
 
-public = APIRouter(tags=["system"])
 router = APIRouter(tags=["system"])
 
 
-@public.get("/health", name="api_health")
+@router.get("/health", name="api_health")
 def health(session: SessionDep) -> dict[str, Any]:
     """Whether web and worker are up."""
     return {"status": "ok", "version": __version__, "worker": worker_view(session)}

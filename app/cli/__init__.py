@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from app.cli import (
+    accounts,
     adapters,
     artifacts,
     backup,
@@ -46,6 +47,8 @@ for name, group in (
     ("artifacts", artifacts.app),
     ("adapters", adapters.app),
     ("secrets", secrets.app),
+    ("users", accounts.users),
+    ("tokens", accounts.tokens),
 ):
     app.add_typer(group, name=name)
 

@@ -16,6 +16,7 @@ from typing import IO, Annotated
 
 import typer
 
+from app.cli.first_account import refuse_open_bind, setup_link
 from app.cli.worker_process import WorkerProcess
 from app.core.errors import Conflict, InvalidInput
 from app.core.logs import set_up_logging
@@ -27,7 +28,6 @@ logger = logging.getLogger("loradeck")
 app = typer.Typer()
 
 _OPEN_FILES = 8192
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @app.command("serve")
@@ -41,7 +41,7 @@ def serve(
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = Settings.load().model_copy(update=given)
     set_up_logging(settings.log_level)
-    _refuse_open_bind(settings)
+    refuse_open_bind(settings)
     listener = _listen(settings)
     folder = DataFolder(settings.home).create()
     try:
@@ -71,6 +71,7 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=3,
         server_header=False,
+        proxy_headers=False,  # create_app believes those that LORADECK_TRUSTED_PROXIES names, and no others
     )
     signal.signal(signal.SIGTERM, _exit)  # uvicorn raises the signal once more when it is done
     with suppress(KeyboardInterrupt), ExitStack() as running:
@@ -78,6 +79,8 @@ def serve(
         running.callback(_forget_server, folder)
         worker = None if no_worker or damage is not None else running.enter_context(WorkerProcess(folder.worker_lock))
         typer.echo(f"Loradeck runs at {url}  (Ctrl+C stops it)")
+        if (link := setup_link(web, url)) is not None:
+            typer.echo(f"Make the first account: {link}  (it works once)")
         if damage is not None:
             typer.echo(f"It only says what to do: {damage.message} {damage.advice}")
         if worker is not None and worker.note is not None:
@@ -102,16 +105,6 @@ def worker() -> None:
     """Start the worker alone."""
     # In place of this process, so that the client libraries imported here cost the worker no memory.
     os.execv(sys.executable, [sys.executable, "-m", "worker"])
-
-
-def _refuse_open_bind(settings: Settings) -> None:
-    if settings.host in _LOOPBACK or settings.open_bind:
-        return
-    raise InvalidInput(
-        f"{settings.host} would open the dashboard to the network, and it has no accounts. On a network you trust, set "
-        "LORADECK_OPEN_BIND=true; else bind to 127.0.0.1 and reach it through an SSH tunnel.",
-        field="host",
-    )
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -6,6 +6,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,8 +47,17 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Folders from which local models may be registered, as a JSON list of paths.",
     )
+    auth: Literal["accounts", "off"] = Field(
+        "off", description="`accounts`: people log in. `off`: whoever reaches the dashboard is an admin."
+    )
     open_bind: bool = Field(
-        False, description="Allow binding beyond loopback although there are no accounts: for a trusted network only."
+        False,
+        description="Allow binding beyond loopback although nobody has an account, or accounts are off: for a trusted "
+        "network only.",
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies whose X-Forwarded-For and -Proto are believed, as a JSON list.",
     )
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest dataset upload, in bytes.")
     spare_child: bool = Field(

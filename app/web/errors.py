@@ -24,6 +24,7 @@ from app.core.errors import (
     NoRoom,
     NotFound,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
 )
 from app.core.masking import mask, mask_values
@@ -38,6 +39,7 @@ _STATUS: dict[type[AppError], int] = {
     NotFound: 404,
     Conflict: 409,
     TooLarge: 413,
+    TooManyRequests: 429,
     DatabaseDamaged: 503,
     NoRoom: 507,
     Unauthorized: 401,
@@ -82,6 +84,8 @@ def respond(request: Request, error: AppError, status: int | None = None) -> Res
     """The error as JSON under /api, else as a page."""
     status = status or status_of(error)
     headers = {"Retry-After": "2"} if isinstance(error, Busy) else {}
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_seconds)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if request.url.path.startswith("/api/"):

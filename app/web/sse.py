@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.core.table import MAX_ID
+from app.web.identities import identity_of
 from app.web.tailer import EventTailer, Follower
 
 BROWSER_HEADER = "loradeck-browser"  # a random name that all tabs of a browser share
@@ -41,7 +42,7 @@ def stream_response(request: Request, job_id: int | None, after: int | None, *, 
     start = after if start is None else start
     browser = request.headers.get(BROWSER_HEADER)
     lasting = follow and (browser is None or tailer.count(browser) < STREAMS_PER_BROWSER)
-    return EventStream(tailer, Follower(tailer.place(job_id, start), lasting, browser))
+    return EventStream(tailer, Follower(tailer.place(job_id, start), lasting, browser, identity_of(request).credential))
 
 
 def _last_event_id(request: Request) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -40,6 +40,7 @@ class Follower:
     place: Place
     lasting: bool = True  # else it ends where the log ends
     browser: str | None = None
+    credential: str | None = None  # the login or token it was opened with, which may end before it does
     abort: Callable[[], None] | None = None
     push: Callable[[bytes], bool] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -99,6 +100,19 @@ class EventTailer:
     def count(self, browser: str) -> int:
         """How many streams a browser has open."""
         return sum(follower.browser == browser for follower in self._followers)
+
+    def credentials(self) -> set[str]:
+        """The logins and tokens that streams are open with."""
+        return {follower.credential for follower in self._followers if follower.credential is not None}
+
+    def end_streams(self, credentials: Collection[str]) -> None:
+        """End the streams that were opened with one of these. Call from the event loop's thread."""
+        for follower in list(self._followers):
+            if follower.credential in credentials:
+                follower.lasting = False
+                if follower.sending_since is not None and follower.abort is not None:
+                    follower.abort()
+                follower.wake.set()
 
     @contextmanager
     def following(self, follower: Follower) -> Iterator[None]:

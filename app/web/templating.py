@@ -14,10 +14,12 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from app.core.accounts.identity import Identity
 from app.core.jobs.shown import in_words, typed
 from app.core.jobs.status import status_words
 from app.web.assets import Assets
 from app.web.frame import percent_of, read_frame
+from app.web.identities import identity_of
 
 NOT_AVAILABLE = "n/a"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -43,7 +45,9 @@ def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinj
         percent=percent_of,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.globals.update(asset=assets.url, url_for=path_for, read_frame=read_frame, **extra_globals)
+    environment.globals.update(
+        asset=assets.url, url_for=path_for, read_frame=read_frame, whoami=whoami, **extra_globals
+    )
     return Jinja2Templates(env=environment)
 
 
@@ -52,6 +56,13 @@ def path_for(context: Context, name: str, /, **path_params: Any) -> str:
     """The path of the route `name`: without scheme and host, so right behind any proxy. Raises: NoMatchFound."""
     request: Request = context["request"]
     return str(request.scope.get("root_path", "")) + str(request.app.url_path_for(name, **path_params))
+
+
+@pass_context
+def whoami(context: Context) -> Identity:
+    """On whose behalf the page is shown."""
+    request: Request = context["request"]
+    return identity_of(request)
 
 
 def render(request: Request, name: str, context: Mapping[str, Any], status_code: int = 200) -> HTMLResponse:

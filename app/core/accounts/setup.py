@@ -9,6 +9,7 @@ from sqlmodel import Session
 from app.core.accounts.models import User
 from app.core.accounts.roles import Role
 from app.core.accounts.users import add_user, has_users
+from app.core.database import Database
 from app.core.errors import Forbidden, NotFound
 from app.core.paths import DataFolder, write_private
 
@@ -32,12 +33,21 @@ def check_setup_token(folder: DataFolder, given: str) -> None:
         )
 
 
-def set_up(session: Session, folder: DataFolder, token: str, name: str, password: str) -> User:
-    """The first admin. In a write session, so of many at once only one is made.
+def set_up_admin(database: Database, folder: DataFolder, token: str, name: str, password: str) -> User:
+    """The first account. Of many requests at once one makes it; it is there before the token goes.
 
-    Raises: NotFound where there is a user already, Forbidden, InvalidInput.
+    Raises: NotFound where there is a user already, Forbidden, InvalidInput, TooManyRequests.
     """
+    with database.read() as session:
+        _refuse_second(session)
+    check_setup_token(folder, token)
+    with database.write() as session:
+        _refuse_second(session)
+        user = add_user(session, name, password, Role.ADMIN)
+    folder.setup_token.unlink(missing_ok=True)
+    return user
+
+
+def _refuse_second(session: Session) -> None:
     if has_users(session):
         raise NotFound("There is nothing at this address.")
-    check_setup_token(folder, token)
-    return add_user(session, name, password, Role.ADMIN)

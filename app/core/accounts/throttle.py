@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import OrderedDict
 from threading import Lock
@@ -38,3 +39,29 @@ class Throttle:
         """A login that worked wipes the slate."""
         with self._lock:
             self._tries.pop(key, None)
+
+
+class LoginThrottle:
+    """Ten failed logins from one address, or thirty for one name, in five minutes; then that one waits."""
+
+    def __init__(self) -> None:
+        self._by_peer, self._by_name = Throttle(10), Throttle(30)
+
+    def count(self, peer: str, name: str) -> None:
+        """Raises: TooManyRequests."""
+        self._by_peer.count(_network(peer))
+        self._by_name.count(name.strip().lower()[:64])
+
+    def forgive(self, peer: str, name: str) -> None:
+        """The login worked."""
+        self._by_peer.forgive(_network(peer))
+        self._by_name.forgive(name.strip().lower()[:64])
+
+
+def _network(peer: str) -> str:
+    """An IPv6 host has a whole /64 to send from, so that counts as one."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return peer[:64]
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)

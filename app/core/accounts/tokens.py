@@ -46,9 +46,9 @@ def identity_of(token: ApiToken, user: User) -> Identity:
     return Identity(Kind.TOKEN, token.scope.limit(user.role), name, user.key, token.token_hash)
 
 
-def note_used(session: Session, token_id: int) -> None:
+def note_used(session: Session, token_hash: str) -> None:
     """It was used just now."""
-    token = session.get(ApiToken, token_id)
+    token = session.exec(select(ApiToken).where(ApiToken.token_hash == token_hash)).first()
     if token is not None:
         token.used_at = time.time()
 
