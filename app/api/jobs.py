@@ -63,10 +63,15 @@ def list_all(
 @router.post("", status_code=201, name="api_submit_job")
 def submit(body: SubmitIn, session: WriteSessionDep, settings: SettingsDep, folder: FolderDep) -> JobOut:
     """Queue a training job. 422 names every fault at once, and nothing is queued."""
+    job = submit_values(session, spec_values(body), body.name, settings.local_roots, folder)
+    return JobOut.model_validate(job)
+
+
+def spec_values(body: SubmitIn) -> dict[str, Any]:
+    """The spec's values, not yet checked. Raises: InvalidInput unless there is exactly one of the two."""
     if (body.spec is None) == (body.yaml is None):
         raise InvalidInput("Give the spec as `spec` or as `yaml`.", field="spec")
-    values = read_yaml(body.yaml) if body.yaml is not None else body.spec or {}
-    return JobOut.model_validate(submit_values(session, values, body.name, settings.local_roots, folder))
+    return read_yaml(body.yaml) if body.yaml is not None else body.spec or {}
 
 
 @router.post("/import", name="api_import_job")

@@ -16,10 +16,11 @@ from app.api import (
     previews,
     queue,
     secrets,
+    sweeps,
     system,
 )
 
 router = APIRouter(prefix="/api/v1")
-_PARTS = (system, jobs, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan, secrets)
+_PARTS = (system, jobs, sweeps, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan, secrets)
 for part in _PARTS:
     router.include_router(part.router)

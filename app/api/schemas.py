@@ -33,6 +33,7 @@ class JobOut(Out):
     summary: dict[str, Any]
     attempts: int
     source_job_id: int | None
+    sweep_id: int | None = Field(description="Of the first job of the sweep that it is part of.")
     cancel_requested: bool
     save_requested: bool = Field(description="It is to stop early, and save what was trained.")
     save_now_requested: bool = Field(description="A checkpoint is asked for.")
@@ -134,6 +135,14 @@ class SubmitIn(BaseModel):
     spec: dict[str, Any] | None = None
     yaml: str | None = None
     name: str | None = Field(None, max_length=200)
+
+
+class SweepIn(SubmitIn):
+    """A spec, and the fields that vary: a job for each combination of their values."""
+
+    over: dict[str, list[Any]] = Field(description="{field: [value, …]}; 64 jobs at most.")
+    dry_run: bool = Field(False, description="Only say what would be queued, with each job's fit and time.")
+    vram_gb: float | None = Field(None, gt=0, le=10_000, description="A card to hold the plans against, in GiB.")
 
 
 class RecipeIn(BaseModel):

@@ -22,6 +22,7 @@ from app.cli import (
     recipes,
     secrets,
     server,
+    sweeps,
     system,
 )
 from app.cli.output import EXIT_FAILED, EXIT_INVALID, print_error, print_json
@@ -37,7 +38,7 @@ for part in (server.app, system.app, backup.app, artifacts.top, plan.app):
     app.registered_commands.extend(part.registered_commands)
 for part in (checks.app, previews.app):
     datasets.app.registered_commands.extend(part.registered_commands)
-for part in (controls.app, recipes.app):
+for part in (controls.app, recipes.app, sweeps.app):
     jobs.app.registered_commands.extend(part.registered_commands)
 for name, group in (
     ("datasets", datasets.app),

@@ -88,7 +88,7 @@ def show_fit(request: Request, typed: Typed, session: SessionDep, folder: Folder
 def describe_fit(session: Session, home: Path, typed: Mapping[str, str]) -> Fit:
     """`typed` are the form's values by name. What cannot be planned is said, never raised."""
     try:
-        vram = _read_card(typed.get(CARD, ""))
+        vram = read_card(typed.get(CARD, ""))
         spec = parse_spec(parse_form({**typed, "dataset": typed.get("dataset") or _UNKNOWN}))
         return Fit(plan_on_box(session, home, spec, vram_bytes=vram))
     except InvalidInput as error:
@@ -97,7 +97,7 @@ def describe_fit(session: Session, home: Path, typed: Mapping[str, str]) -> Fit:
         return Fit(problems=[Problem(error.message, {})])
 
 
-def _read_card(typed: str) -> int | None:
+def read_card(typed: str) -> int | None:
     """Bytes of a card that was typed in GiB; None where none was. Raises: InvalidInput."""
     if not typed.strip():
         return None

@@ -7,7 +7,7 @@ holds; a value of another method's or task's field waits in `kept`, should one g
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,12 +15,14 @@ from app.core.errors import Fault
 from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
 from app.core.jobs.shown import show_field
 from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
+from app.core.jobs.sweep import Variant, expand, read_axes
 from app.jobs.fields import FormField, applies, make_field, parse
 
 NAME = "name"  # of the job; not a field of the spec
 PRESET = "preset"  # key of the preset that the form started from; not a field of the spec
 SHOWN_FOR = "shown_for"  # the method and the task whose fields the form showed, as `lora sft`
 CARD = "vram_gb"  # the size of a card to hold the plan against, in GiB; not a field of the spec
+SWEEP = "sweep"  # fields and their values, one field a line: a job for each combination; not a field of the spec
 KEPT = "kept."  # before the name of a field that was not shown
 GROUPS = {
     "model": "Model and data",
@@ -64,6 +66,8 @@ class JobForm:
     shown_for: str
     kept: Mapping[str, str]
     errors: Sequence[str] = ()
+    sweep: str = ""
+    sweep_errors: Sequence[str] = ()
 
     @property
     def changed(self) -> int:
@@ -105,8 +109,9 @@ def build_form(
             kept[KEPT + name] = show_field(name, value)
     filled = [group for group in groups.values() if group.fields or group.folded]
     form = JobForm(str(values.get(NAME, "")), preset, filled, f"{method} {task}", kept)
-    elsewhere = [_placed(fault) for fault in faults if fault.field not in form.fields]
-    return JobForm(form.name, preset, filled, form.shown_for, kept, elsewhere)
+    elsewhere = [_placed(fault) for fault in faults if fault.field not in (SWEEP, *form.fields)]
+    of_sweep = [_sentence(fault) for fault in faults if fault.field == SWEEP]
+    return replace(form, errors=elsewhere, sweep=str(values.get(SWEEP, "")), sweep_errors=of_sweep)
 
 
 def start_from_preset(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,9 +153,14 @@ def choice_moved_on(typed: Mapping[str, str]) -> bool:
 
 def parse_form(typed: Mapping[str, str]) -> dict[str, Any]:
     """What was typed as a spec's values, not yet checked."""
-    own = (NAME, PRESET, SHOWN_FOR, CARD)
+    own = (NAME, PRESET, SHOWN_FOR, CARD, SWEEP)
     posted = {name: text.strip() for name, text in typed.items() if name not in own and not name.startswith(KEPT)}
     return {name: parse(name, text) for name, text in posted.items()}
+
+
+def expand_form(typed: Mapping[str, str]) -> list[Variant]:
+    """The jobs of the sweep that stands in the form. Raises: InvalidInput on `sweep`."""
+    return expand(parse_form(typed), read_axes(typed.get(SWEEP, "")))
 
 
 def _chosen(values: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 
 from app.core.errors import InvalidInput
 from app.core.jobs.recipes.read import SOURCES, read_recipe
+from app.core.jobs.spec import parse_spec
 from app.core.jobs.submit import check_values
 from app.core.strict_yaml import MOST_CHARACTERS
 from app.jobs.defaults import default_references
@@ -62,5 +63,13 @@ def import_yaml(
         context = form_context(session, folder.home, default_references(session))
         return render(request, "jobs/new.html", {**context, "asked": {**asked, "problems": problems}}, 422)
     faults = [*recipe.faults, *check_values(session, recipe.values)]
-    context = form_context(session, folder.home, recipe.values, faults)
+    context = form_context(session, folder.home, _as_typed(recipe.values), faults)
     return render(request, "jobs/new.html", {**context, "recipe": recipe}, 422 if faults else 200)
+
+
+def _as_typed(values: dict[str, Any]) -> dict[str, Any]:
+    """A valid spec's own values, so that `2e-4`, which YAML takes for text, does not look like a change from 0.0002."""
+    try:
+        return parse_spec(values).model_dump(mode="json")
+    except InvalidInput:
+        return values

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -17,7 +19,8 @@ from app.core.jobs.expected_start import Start, next_start
 from app.core.jobs.queries import count_queued, gpu_occupant
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import GPU_KINDS
-from app.jobs.forms import NAME, parse_form
+from app.core.jobs.sweep import Axes, read_axes
+from app.jobs.forms import NAME, SWEEP, expand_form, parse_form
 from app.web.dependencies import SessionDep
 from app.web.forms import Typed
 from app.web.templating import render
@@ -50,13 +53,16 @@ class Command:
 
     yaml: str
     name: str
+    axes: Axes = field(default_factory=dict)  # of a sweep
     filename: str = FILENAME
 
     @property
     def text(self) -> str:
         """One command that brings its YAML along."""
         named = f" --name {shlex.quote(self.name)}" if self.name else ""
-        return f"loradeck jobs submit -{named} <<'{_END}'\n{self.yaml}{_END}\n"
+        over = "".join(f" --over {shlex.quote(f'{name}={json.dumps(list(each))}')}" for name, each in self.axes.items())
+        verb = "sweep" if self.axes else "submit"
+        return f"loradeck jobs {verb} -{named}{over} <<'{_END}'\n{self.yaml}{_END}\n"
 
     @property
     def file_link(self) -> str:
@@ -70,6 +76,7 @@ class Launch:
 
     place: Place
     command: Command | None
+    jobs: int = 1  # that the button queues
 
 
 @router.post("/jobs/new/launch")
@@ -80,7 +87,7 @@ def show_launch(request: Request, typed: Typed, session: SessionDep) -> Response
 
 def describe_launch(session: Session, typed: Mapping[str, str]) -> Launch:
     """`typed` are the form's values by name."""
-    return Launch(describe_place(session), find_command(typed))
+    return Launch(describe_place(session), find_command(typed), _count_jobs(typed))
 
 
 def describe_place(session: Session) -> Place:
@@ -94,11 +101,20 @@ def describe_place(session: Session) -> Place:
 def find_command(typed: Mapping[str, str]) -> Command | None:
     """None where what was typed is not valid yet."""
     try:
-        return make_command(parse_spec(parse_form(typed)), typed.get(NAME, ""))
+        axes = read_axes(typed.get(SWEEP, ""))
+        return make_command(parse_spec(parse_form(typed)), typed.get(NAME, ""), axes)
     except InvalidInput:
         return None
 
 
-def make_command(spec: TrainingSpec, name: str) -> Command:
+def make_command(spec: TrainingSpec, name: str, axes: Axes = MappingProxyType({})) -> Command:
     """`name` is the job's, as it was typed."""
-    return Command(spec.to_yaml(), " ".join(name.split()))
+    return Command(spec.to_yaml(), " ".join(name.split()), axes)
+
+
+def _count_jobs(typed: Mapping[str, str]) -> int:
+    """One while the sweep field is empty, or not right yet."""
+    try:
+        return len(expand_form(typed)) if typed.get(SWEEP, "").strip() else 1
+    except InvalidInput:
+        return 1

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from sqlmodel import Session
 
 from app.core.errors import Fault, InvalidInput
 from app.core.jobs import queue
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
-from app.jobs import fit, importing, launch, xray_link
+from app.core.jobs.sweep import read_axes, submit_sweep
+from app.core.paths import DataFolder
+from app.jobs import fit, importing, launch, sweeps, xray_link
 from app.jobs.defaults import default_references
 from app.jobs.forms import (
     CARD,
@@ -20,6 +25,7 @@ from app.jobs.forms import (
     NAME,
     PRESET,
     SHOWN_FOR,
+    SWEEP,
     choice_moved_on,
     follow_choice,
     parse_form,
@@ -32,10 +38,10 @@ from app.web.forms import Typed
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
-for each in (xray_link, fit, launch, importing):
+for each in (xray_link, fit, launch, importing, sweeps):
     router.include_router(each.router)
 
-_TAKEN = {NAME, PRESET, SHOWN_FOR, CARD, *TrainingSpec.model_fields}  # what a link to the form may fill in
+_TAKEN = {NAME, PRESET, SHOWN_FOR, CARD, SWEEP, *TrainingSpec.model_fields}  # what a link to the form may fill in
 
 _LOOK_AGAIN = "The fields follow the method and the task chosen now: look at them, then add the job again"
 
@@ -79,19 +85,30 @@ def show_dataset_notes(request: Request, session: SessionDep, dataset: str = "",
 def create_job(
     request: Request, typed: Typed, database: DatabaseDep, folder: FolderDep, settings: SettingsDep
 ) -> Response:
-    """Queue a training job; where that is not possible, the form again with every fault beside its field."""
+    """Queue a training job, or a sweep of them; where that is not possible, the form with every fault at its field."""
     if choice_moved_on(typed):
         with database.read() as session:
             context = form_context(session, folder.home, follow_choice(typed), [Fault("", _LOOK_AGAIN)])
         return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
     try:
         with database.write() as session:
-            job = submit_values(session, parse_form(typed), typed.get(NAME), settings.local_roots, folder)
+            where = _queue(session, typed, settings.local_roots, folder)
     except InvalidInput as error:
         with database.read() as session:
             context = form_context(session, folder.home, typed, error.faults)
         return render_region(request, "jobs/_form.html", "jobs/new.html", context, 422)
-    return redirect(request, request.app.url_path_for("show_job", job_id=job.key))
+    return redirect(request, request.app.url_path_for(where[0], **where[1]))
+
+
+def _queue(
+    session: Session, typed: Mapping[str, str], local_roots: Sequence[Path], folder: DataFolder
+) -> tuple[str, dict[str, int]]:
+    """The name of the page that shows what was queued, and its parameters. Raises: InvalidInput."""
+    values, name = parse_form(typed), typed.get(NAME)
+    if not typed.get(SWEEP, "").strip():
+        return "show_job", {"job_id": submit_values(session, values, name, local_roots, folder).key}
+    jobs = submit_sweep(session, values, read_axes(typed[SWEEP]), name, local_roots, folder)
+    return "show_sweep", {"sweep_id": jobs[0].key}
 
 
 @router.post("/jobs/new/yaml")

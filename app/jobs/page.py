@@ -18,9 +18,10 @@ from app.core.models.models import ModelStatus
 from app.core.models.registry import list_models
 from app.jobs.defaults import model_defaults
 from app.jobs.fit import CARDS_GIB, describe_fit
-from app.jobs.forms import CARD, NAME, build_form
+from app.jobs.forms import CARD, NAME, SWEEP, build_form
 from app.jobs.launch import describe_launch
 from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
+from app.jobs.sweeps import describe_sweep
 from app.jobs.xray_link import find_xray_link
 
 NOTHING_ASKED: Mapping[str, Any] = {"text": "", "source": "auto", "problems": []}  # of an import
@@ -39,6 +40,7 @@ def form_context(
     dataset = chosen["dataset"] or next(iter(datasets), "")
     standing = {**chosen, "base_model": model, "dataset": dataset}
     card = str(values.get(CARD, ""))
+    standing |= {CARD: card, NAME: form.name, SWEEP: form.sweep}
     refused = any(fault.field == "dataset" for fault in faults)  # what the note would say stands beside the field
     return {
         "asked": NOTHING_ASKED,
@@ -56,6 +58,7 @@ def form_context(
         "card": card,
         "kept_samples": [sample.text for sample in list_samples(session)],
         "cards": CARDS_GIB,
-        "fit": describe_fit(session, home, {**standing, CARD: card}),
-        "launch": describe_launch(session, {**standing, NAME: form.name}),
+        "fit": describe_fit(session, home, standing),
+        "launch": describe_launch(session, standing),
+        "sweep": describe_sweep(session, home, standing),
     }

@@ -42,8 +42,10 @@ _NAMES: dict[Rule, str] = {
         list_jobs show_job show_job_overview show_job_samples download_job_log download_job_receipt
         download_job_spec confirm_selection api_job_spec api_import_job
         api_list_jobs api_show_job api_job_receipt api_job_autopsy api_job_metrics api_job_logs api_job_states
-        new_job show_fit show_launch export_yaml import_yaml show_xray_link show_targets show_dataset_notes
+        new_job show_fit show_launch show_sweep_preview export_yaml import_yaml
+        show_xray_link show_targets show_dataset_notes
         api_plan
+        show_sweep api_show_sweep
         show_queue api_show_queue
         show_datasets show_dataset_list show_dataset show_xray show_xray_row show_check show_check_result
         api_list_datasets api_show_dataset api_dataset_rows api_show_check api_find_check api_show_preview
@@ -57,6 +59,7 @@ _NAMES: dict[Rule, str] = {
         act_on_selection describe_job api_describe_job
         create_job run_demo_job change_job cancel_job pause_job resume_job save_job retry_job extend_job rerun_job
         merge_job export_job keep_job_checkpoint delete_job_artifact delete_job_files push_job_artifact
+        cancel_sweep api_submit_sweep
         api_submit_job api_clone_job api_rerun_job api_change_job api_merge_job api_export_job api_generate
         api_cancel_job api_pause_job api_resume_job api_save_job api_retry_job api_extend_job api_move_job
         api_keep_checkpoint api_delete_artifact api_delete_files api_push_artifact

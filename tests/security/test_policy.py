@@ -41,6 +41,7 @@ def test_what_changes_something_is_written_down(app: FastAPI) -> None:
     quiet |= {
         "show_fit",
         "show_launch",
+        "show_sweep_preview",
         "export_yaml",
         "import_yaml",
         "api_plan",

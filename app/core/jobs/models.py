@@ -34,6 +34,7 @@ class Job(Numbered, table=True):
     base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
     dataset_id: int | None = Field(default=None, foreign_key="dataset.id", index=True)
     source_job_id: int | None = Field(default=None, foreign_key="job.id", index=True)
+    sweep_id: int | None = Field(default=None, index=True)  # of the first job of the sweep that this one is part of
     cancel_requested: bool = False
     save_requested: bool = False
     save_now_requested: bool = False  # a checkpoint after the step in hand, without an end

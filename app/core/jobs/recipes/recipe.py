@@ -79,7 +79,7 @@ class Draft:
         for key, target in names.items():
             value = self.take(key)
             if value is not None:
-                self.put(key, value, target, value)
+                self.put(key, value, target, _numeric(value))
 
     def choose(self, key: str, target: str, choices: Mapping[Any, Any], refusal: str) -> None:
         """A key whose values are the spec's under other names; another value is refused."""
@@ -119,6 +119,14 @@ class Draft:
         while self._given:
             key = next(iter(self._given))
             yield key, self._given.pop(key)
+
+
+def _numeric(value: Any) -> Any:
+    """The number in a text like `2e-4`, which YAML takes for text; else the value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def short(value: Any) -> str:
