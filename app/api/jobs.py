@@ -36,6 +36,7 @@ from app.core.jobs.submit import check_values, clone_training, submit_values, tr
 from app.core.jobs.tagging import describe as describe_job
 from app.core.metrics.store import Series, read_series
 from app.core.table import MAX_ID
+from app.web.charts import SeriesDep, read_chart
 from app.web.dependencies import FolderDep, JobDep, SessionDep, SettingsDep, WriteSessionDep
 from app.web.logs import log_response
 
@@ -153,6 +154,12 @@ def change(job_id: int, session: WriteSessionDep, settings: SettingsDep, folder:
 def metrics(job: JobDep, session: SessionDep, name: str | None = None) -> dict[str, Series]:
     """{series: {name: [[step, value], …]}}."""
     return {"series": read_series(session, job.key, name)}
+
+
+@router.get("/{job_id}/series", name="api_job_series")
+def series(job: JobDep, session: SessionDep, query: SeriesDep) -> dict[str, Any]:
+    """Parts of series in buckets that keep their smallest and largest: as much as a chart can show of any run."""
+    return read_chart(session, job, query)
 
 
 @router.get("/{job_id}/logs", name="api_job_logs")

@@ -6,7 +6,7 @@ from app.core.chats.models import ChatTurn, SamplePrompt
 from app.core.datasets.models import Dataset
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, QueueState, WorkerState
-from app.core.metrics.models import MemoryReading, Metric
+from app.core.metrics.models import MemoryReading, Metric, MetricBucket
 from app.core.models.models import BaseModel
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LoginSession",
     "MemoryReading",
     "Metric",
+    "MetricBucket",
     "QueueState",
     "SamplePrompt",
     "User",

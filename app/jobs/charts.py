@@ -1,48 +1,56 @@
-"""Which charts a job's page draws, and from what."""
+"""Which charts a job's page draws."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlmodel import Session
 
 from app.core.jobs.models import Job
 from app.core.jobs.status import ENDED, JobKind
+from app.core.metrics.readings import latest_job_reading
+from app.core.metrics.store import list_series
 from app.core.planning.history import predict_memory
-from app.web.charts import ACCURACY_SERIES, LOSS_SERIES, REWARD_SERIES, memory_chart, metric_chart
+
+# Kind (as in static/charts/kinds.js) -> title and series.
+_OF_TRAINING = {
+    "loss": ("Loss", ("loss", "eval_loss")),
+    "rewards": ("Rewards", ("rewards_margin", "rewards_chosen", "rewards_rejected", "eval_rewards_margin")),
+    "accuracy": ("Reward accuracy", ("rewards_accuracy", "eval_rewards_accuracy")),
+    "learning_rate": ("Learning rate", ("learning_rate",)),
+    "grad_norm": ("Gradient norm", ("grad_norm",)),
+    "speed": ("Tokens per second", ("tokens_per_second",)),
+}
+_OF_DPO = ("rewards", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
 class JobChart:
-    """One figure: `kind` is the class in static/charts.js that draws it."""
+    """One figure. `options` is what the chart is told beside its points."""
 
     kind: str
     title: str
-    data: dict[str, Any]
+    names: tuple[str, ...] = ()  # what its CSV file holds
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def job_charts(session: Session, job: Job) -> list[JobChart]:
     """The charts of a job. Of an ended one a chart without a point stays away, since none will come."""
-    kinds: dict[str, tuple[str, tuple[str, ...]]] = {}
-    if job.kind == JobKind.TRAIN:
-        kinds["loss"] = ("Loss", LOSS_SERIES)
-        if job.spec.get("task") == "dpo":
-            kinds["rewards"] = ("Rewards", REWARD_SERIES)
-            kinds["accuracy"] = ("Reward accuracy", ACCURACY_SERIES)
-    charts = [JobChart(kind, title, metric_chart(session, job.key, names)) for kind, (title, names) in kinds.items()]
-    charts.append(JobChart("memory", "Memory", _memory(session, job)))
-    return [chart for chart in charts if job.status not in ENDED or _has_points(chart)]
+    ended = job.status in ENDED
+    reading = latest_job_reading(session, job.key)
+    charts = [*_of_training(session, job, ended=ended)] if job.kind == JobKind.TRAIN else []
+    if reading is not None or not ended:
+        predicted = predict_memory(session, job) if reading is None or reading["devices"] else None
+        charts.insert(1, JobChart("memory", "Memory", options={"predicted": predicted} if predicted else {}))
+    if reading["devices"] if reading is not None else not ended and job.kind == JobKind.TRAIN:
+        charts.append(JobChart("gpu", "GPU"))
+    return charts
 
 
-def _memory(session: Session, job: Job) -> dict[str, Any]:
-    """The readings, and below those of a GPU the components of the planned peak: {predicted: {name: bytes}}."""
-    chart = memory_chart(session, job.key)
-    predicted = predict_memory(session, job)
-    return {**chart, "predicted": predicted} if predicted else chart
-
-
-def _has_points(chart: JobChart) -> bool:
-    if chart.kind == "memory":
-        return bool(chart.data["time"])
-    return any(series["step"] for series in chart.data.values())
+def _of_training(session: Session, job: Job, *, ended: bool) -> list[JobChart]:
+    told = set(list_series(session, job.key))
+    wanted = [kind for kind in _OF_TRAINING if kind not in _OF_DPO or job.spec.get("task") == "dpo"]
+    return [
+        JobChart(kind, *_OF_TRAINING[kind]) for kind in wanted if not ended or told.intersection(_OF_TRAINING[kind][1])
+    ]

@@ -16,7 +16,7 @@ from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.submit import training_yaml
 from app.core.table import MAX_ID
-from app.jobs import about, autopsy, controls, list_page, new, selection
+from app.jobs import about, autopsy, controls, list_page, new, selection, series
 from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
 from app.jobs.timeline import describe_timeline
@@ -33,6 +33,7 @@ router.include_router(about.router)
 router.include_router(new.router)  # ahead of /jobs/{job_id}
 router.include_router(autopsy.router)
 router.include_router(controls.router)
+router.include_router(series.router)
 router.include_router(queue_page.router)
 
 

@@ -21,7 +21,6 @@ from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
 from app.core.table import MAX_ID
 from app.system import palette
-from app.web.charts import loss_chart, memory_chart
 from app.web.dependencies import SessionDep
 from app.web.sse import stream_response
 from app.web.templating import render, render_region
@@ -34,9 +33,9 @@ RECENT_JOBS = 6
 
 
 @router.get("/")
-def show_dashboard(request: Request, session: SessionDep, shown: int | None = None) -> Response:
-    """What runs, waits and came out, and what the box has left. The charts of job `shown` are on the page already."""
-    return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session, shown))
+def show_dashboard(request: Request, session: SessionDep) -> Response:
+    """What runs, waits and came out, and what the box has left."""
+    return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session))
 
 
 @router.get("/gpu")
@@ -62,16 +61,13 @@ async def stream_events(
     return stream_response(request, job, after)
 
 
-def _dashboard(session: Session, shown: int | None) -> dict[str, Any]:
+def _dashboard(session: Session) -> dict[str, Any]:
     running = active_job(session)
     queue = queued_jobs(session)
-    to_draw = running if running is not None and running.id != shown else None
     return {
         "after": latest_id(session),
         "running": running,
         "metrics": latest_values(session, running.key) if running else {},
-        "loss": loss_chart(session, to_draw.key) if to_draw else None,
-        "memory": memory_chart(session, to_draw.key) if to_draw else None,
         "queue": queue,
         "queue_state": get_queue(session),
         "awaited": {job.id: find_awaited(session, job) for job in queue},

@@ -25,6 +25,7 @@ _CONTENT_TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+_BUILD = "~"  # begins the part of an address that changes with the files
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -54,18 +55,25 @@ class Assets:
                 advice="Run `make assets` in the checkout, or install the package again.",
             )
         self._assets = {path.relative_to(folder).as_posix(): _read_asset(path) for path in _list_files(folder)}
+        self._build = _digest("".join(f"{name} {asset.digest}\n" for name, asset in self._assets.items()).encode())
 
     def url(self, name: str) -> str:
-        """The address of a file, with the hash of its content. Raises: KeyError for an unknown file."""
-        return f"/static/{name}?v={self._assets[name].digest}"
+        """The address of a file, which changes with the content of any: so modules find each other by relative paths.
+
+        Raises: KeyError for an unknown file.
+        """
+        self._assets[name]
+        return f"/static/{_BUILD}{self._build}/{name}"
 
     async def serve(self, request: Request) -> Response:
         """Route `/static/{name:path}`: only known names, so no path is ever opened on request."""
-        asset = self._assets.get(request.path_params["name"])
+        name: str = request.path_params["name"]
+        build, _, rest = name.partition("/") if name.startswith(_BUILD) else ("", "", name)
+        asset = self._assets.get(rest)
         if asset is None:
             return Response("There is no such file.", status_code=404, media_type="text/plain")
         headers = {
-            "Cache-Control": _FOREVER if request.query_params.get("v") == asset.digest else "no-cache",
+            "Cache-Control": _FOREVER if build == f"{_BUILD}{self._build}" else "no-cache",
             "Content-Type": asset.content_type,
             "ETag": f'"{asset.digest}"',
             "Vary": "Accept-Encoding",
@@ -84,4 +92,8 @@ def _list_files(folder: Path) -> list[Path]:
 def _read_asset(path: Path) -> _Asset:
     body = path.read_bytes()
     content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
-    return _Asset(body, gzip.compress(body, mtime=0), content_type, hashlib.sha256(body).hexdigest()[:16])
+    return _Asset(body, gzip.compress(body, mtime=0), content_type, _digest(body))
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]

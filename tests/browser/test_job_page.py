@@ -43,7 +43,7 @@ def test_rewards_are_drawn_as_they_arrive(page: Page, started: Feed) -> None:
 
 def test_charts_without_a_point_leave_when_the_job_fails(page: Page, started: Feed) -> None:
     page.goto(f"/jobs/{started.job_id}")
-    expect(page.locator("[data-chart]")).to_have_count(4)
+    expect(page.locator("[data-chart]")).to_have_count(8)
     started.step(1, loss=0.7)
     expect(page.locator("[data-chart=loss]")).to_have_attribute("data-points", "1")
     started.move(JobStatus.FAILED, error={"kind": "x", "message": "It broke.", "advice": None})
@@ -52,9 +52,3 @@ def test_charts_without_a_point_leave_when_the_job_fails(page: Page, started: Fe
     live = [chart.get_attribute("data-chart") for chart in page.locator("[data-chart]").all()]
     page.reload()
     assert [chart.get_attribute("data-chart") for chart in page.locator("[data-chart]").all()] == live
-
-
-def test_smoothing_moves_every_chart_of_the_page(page: Page, started: Feed) -> None:
-    page.goto(f"/jobs/{started.job_id}")
-    page.locator("[data-chart=loss] [data-smoothing]").fill("0.9")
-    expect(page.locator("[data-chart=rewards] [data-smoothing]")).to_have_value("0.9")

@@ -108,7 +108,7 @@ def test_narrow_tables_show_every_cell_without_scrolling(
         assert page.locator("#job-list td", has_text="1.25").evaluate(label) == '"eval loss "'
 
 
-@pytest.mark.parametrize("slow", ["hx-sse.min.js", "charts.js", "app.js"])
+@pytest.mark.parametrize("slow", ["hx-sse.min.js", "charts/main.js", "app.js"])
 def test_a_script_that_loads_slowly_costs_no_event(page: Page, running: Feed, slow: str) -> None:
     def delay(route: Route) -> None:
         time.sleep(0.4)

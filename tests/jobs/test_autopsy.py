@@ -86,9 +86,9 @@ def test_last_minute_before_the_end_is_drawn(client: TestClient, database: Datab
             session.add(MemoryReading(job_id=job.id, time=time, data=data))
     page = client.get(f"/jobs/{job.id}").text
     figure = page[page.index('id="autopsy-chart"') :]
-    points = re.search(r"data-points>(.*?)</script>", figure)
+    points = re.search(r"data-options>(.*?)</script>", figure)
     assert points is not None
-    assert json.loads(points[1])["time"] == [41.0, 99.0]
+    assert json.loads(points[1])["readings"]["time"] == [41.0, 99.0]
     assert "Last 60 seconds" in figure
 
 

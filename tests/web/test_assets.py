@@ -34,17 +34,24 @@ def test_start_without_vendor_files_says_which_and_what_to_run(folder: Path) -> 
         Assets(folder)
 
 
-def test_url_changes_with_the_content_alone(folder: Path) -> None:
+def test_url_changes_with_the_content_of_any_file_alone(folder: Path) -> None:
     before = Assets(folder).url("app.css")
     assert Assets(folder).url("app.css") == before
-    (folder / "app.css").write_text("a{}")
+    (folder / "vendor" / "htmx.min.js").write_text(
+        "changed"
+    )  # a module that another one imports must be asked for anew
     assert Assets(folder).url("app.css") != before
+
+
+def test_modules_find_each_other_beside_them(folder: Path, client: TestClient) -> None:
+    near = Assets(folder).url("app.css").replace("app.css", "vendor/htmx.min.js")
+    assert client.get(near).headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
 def test_hashed_url_is_cached_for_good_and_a_stale_or_bare_one_is_not(folder: Path, client: TestClient) -> None:
     url = Assets(folder).url("app.css")
     assert client.get(url).headers["cache-control"] == "public, max-age=31536000, immutable"
-    assert client.get("/static/app.css?v=stale").headers["cache-control"] == "no-cache"
+    assert client.get("/static/~stale/app.css").headers["cache-control"] == "no-cache"
     assert client.get("/static/app.css").headers["cache-control"] == "no-cache"
 
 

@@ -17,7 +17,7 @@ class Job(Numbered, table=True):
     __tablename__ = "job"
     __table_args__ = (
         Index("ix_job_queue", "status", "priority", "position"),
-        Index("ix_job_kind_status", "kind", "status"),  # how many a list has
+        Index("ix_job_kind_status", "kind", "status"),  # how many a list has; the newest finished trainings
         Index(
             "ix_job_train_loss", text("json_extract(summary, '$.train_loss')")
         ),  # the list's order; a batch migration would lose it

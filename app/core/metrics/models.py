@@ -23,6 +23,26 @@ class Metric(Table, table=True):
     time: float
 
 
+class MetricBucket(Table, table=True):
+    """The points of one series within 8**level steps; app.core.metrics.pyramid keeps them."""
+
+    __tablename__ = "metric_bucket"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    job_id: int = Field(foreign_key="job.id", primary_key=True)
+    name: str = Field(primary_key=True)
+    level: int = Field(primary_key=True)
+    bucket: int = Field(primary_key=True)
+    step: int  # of its newest point, like time and last
+    time: float
+    last: float | None
+    points: int  # finite ones
+    missing: int  # those that were not finite
+    total: float
+    low: float | None
+    high: float | None
+
+
 class MemoryReading(Numbered, table=True):
     """One sample of GPU and host, about once a second, or several rolled up; `job_id` is the job that ran then."""
 

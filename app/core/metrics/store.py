@@ -1,28 +1,29 @@
-"""Write and read metric series and memory readings."""
+"""Write and read metric series."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, select
 
-from app.core.metrics.models import MemoryReading, Metric
-from app.core.metrics.rollup import find_peak
+from app.core.metrics.models import Metric, MetricBucket
+from app.core.metrics.pyramid import drop_buckets_after, fold
 
 Series = dict[str, list[tuple[int, float | None]]]
-MAX_READINGS = 2000  # a chart is about 1,000 pixels wide
 
 # DISTINCT and GROUP BY would read every row; this goes from each name to the next above it.
-_LATEST = text("""
+_NAMES = """
     WITH RECURSIVE series (name) AS (
         SELECT min(name) FROM metric WHERE job_id = :job_id
         UNION ALL
         SELECT (SELECT min(name) FROM metric WHERE job_id = :job_id AND name > series.name)
         FROM series WHERE series.name IS NOT NULL)
+"""
+_SERIES = text(f"{_NAMES} SELECT name FROM series WHERE name IS NOT NULL")
+_LATEST = text(f"""{_NAMES}
     SELECT name, (SELECT value FROM metric WHERE job_id = :job_id AND metric.name = series.name
                   ORDER BY step DESC LIMIT 1)
     FROM series WHERE name IS NOT NULL
@@ -39,12 +40,24 @@ def put_metrics(session: Session, job_id: int, step: int, time: float, values: M
     statement = insert(Metric).values(rows)
     replace = {"value": statement.excluded.value, "time": statement.excluded.time}
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "name", "step"], set_=replace))
+    fold(session, job_id, step, values)
 
 
 def drop_metrics_after(session: Session, job_id: int, step: int) -> None:
     """Forget what a run came to after `step`, from where it goes on; all of it where it starts anew at step 0."""
-    of_job = delete(Metric).where(col(Metric.job_id) == job_id)
-    session.execute(of_job.where(col(Metric.step) > step) if step else of_job)
+    if not step:
+        for table in (Metric, MetricBucket):
+            session.execute(delete(table).where(col(table.job_id) == job_id))
+        return
+    for name in list_series(session, job_id):
+        behind = (col(Metric.job_id) == job_id, col(Metric.name) == name, col(Metric.step) > step)
+        session.execute(delete(Metric).where(*behind))
+        drop_buckets_after(session, job_id, name, step)
+
+
+def list_series(session: Session, job_id: int) -> list[str]:
+    """The names of a job's series: one look-up each, however long they are."""
+    return list(session.execute(_SERIES, {"job_id": job_id}).scalars())
 
 
 def read_series(session: Session, job_id: int, name: str | None = None) -> Series:
@@ -63,12 +76,19 @@ def latest_values(session: Session, job_id: int) -> dict[str, float | None]:
     return {name: value for name, value in session.execute(_LATEST, {"job_id": job_id})}
 
 
-def read_memory(session: Session, job_id: int) -> list[dict[str, Any]]:
-    """Readings taken while the job ran, oldest first; of more than MAX_READINGS several are told as their peak."""
-    of_job = select(MemoryReading.time, MemoryReading.data).where(MemoryReading.job_id == job_id)
-    rows = session.exec(of_job.order_by(col(MemoryReading.time))).all()
-    stride = -(-len(rows) // MAX_READINGS) or 1
-    if stride == 1:
-        return [{"time": time, **data} for time, data in rows]
-    chunks = (rows[start : start + stride] for start in range(0, len(rows), stride))
-    return [{"time": chunk[-1][0], **find_peak([data for _, data in chunk])} for chunk in chunks]
+def iterate_steps(
+    session: Session, job_id: int, names: Sequence[str], after: int, limit: int = 2000
+) -> list[tuple[int, float, dict[str, float | None]]]:
+    """The next (step, time, {name: value}) behind a step, ascending: so many steps at most."""
+    found: dict[int, tuple[float, dict[str, float | None]]] = {}
+    whole = None  # up to which step every series was read
+    for name in names:
+        query = select(Metric.step, Metric.time, Metric.value).where(
+            Metric.job_id == job_id, Metric.name == name, col(Metric.step) > after
+        )
+        rows = session.exec(query.order_by(col(Metric.step)).limit(limit)).all()
+        if len(rows) == limit:
+            whole = rows[-1][0] if whole is None else min(whole, rows[-1][0])
+        for step, time, value in rows:
+            found.setdefault(step, (time, {}))[1][name] = value
+    return [(step, *found[step]) for step in sorted(found) if whole is None or step <= whole]

@@ -11,8 +11,8 @@ from app.core.jobs.models import Job
 from app.core.jobs.queue import advance, claim_next, enqueue
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.metrics.models import MemoryReading
+from app.core.metrics.readings import read_columns
 from app.core.metrics.rollup import find_due, merge, roll_up
-from app.core.metrics.store import read_memory
 
 HOST = {"ram_used_bytes": 7, "ram_total_bytes": 16, "cpu_percent": None}
 
@@ -88,10 +88,12 @@ def test_a_peak_survives_every_step(session: Session, job_id: int) -> None:
     sample(session, other, {second + 0.5: 20 for second in range(600)})
     for seconds, to in ((1, 10), (10, 60)):
         roll_up_all(session, seconds, to, before=600)
-        shown = [each["devices"][0]["vram_used_bytes"] for each in read_memory(session, job_id)]
+        shown = read_columns(session, job_id, None, None, 1000)["vram_used_bytes"]
         assert (max(shown), len(shown)) == (99, 600 // to)
-        assert {each["devices"][0]["vram_used_bytes"] for each in read_memory(session, other)} == {20}
-    assert read_memory(session, job_id)[5]["rolled"]["mean"]["0"]["vram_used_bytes"] == round((59 * 10 + 99) / 60, 3)
+        assert {*read_columns(session, other, None, None, 1000)["vram_used_bytes"]} == {20}
+    of_job = select(MemoryReading).where(MemoryReading.job_id == job_id).order_by(col(MemoryReading.time))
+    mean = session.exec(of_job).all()[5].data["rolled"]["mean"]["0"]["vram_used_bytes"]
+    assert mean == round((59 * 10 + 99) / 60, 3)
 
 
 def test_the_last_minute_of_a_failed_job_stays_as_it_was_read(session: Session, job_id: int) -> None:

@@ -1,19 +1,16 @@
-"""Metric series by step, and memory readings thinned for a chart."""
+"""Metric series by step."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
 from sqlmodel import Session
 
 from app.core.jobs.models import Job
 from app.core.jobs.queue import enqueue
 from app.core.jobs.status import JobKind
-from app.core.metrics import store
-from app.core.metrics.models import MemoryReading
-from app.core.metrics.store import latest_values, put_metrics, read_memory, read_series
+from app.core.metrics.store import iterate_steps, latest_values, put_metrics, read_series
 
 
 @pytest.fixture
@@ -75,32 +72,14 @@ def test_latest_values_cost_the_same_however_long_the_series_are(session: Sessio
     assert costs[1] <= 1.2 * costs[0]
 
 
-def _readings(session: Session, job_id: int, used: list[int]) -> None:
-    for number, value in enumerate(used):
-        data = {"available": True, "devices": [{"index": 0, "vram_used_bytes": value}], "host": None}
-        session.add(MemoryReading(job_id=job_id, time=float(number), data=data))
-    session.add(MemoryReading(job_id=None, time=0.5, data={"available": False, "devices": [], "host": None}))
-    session.flush()
-
-
-@pytest.mark.parametrize(
-    ("count", "times"),
-    [(0, []), (1, [0]), (10, [*range(10)]), (11, [1, 3, 5, 7, 9, 10]), (12, [1, 3, 5, 7, 9, 11])],
-)
-def test_readings_are_thinned_evenly_and_the_newest_is_kept(
-    session: Session, job_id: int, monkeypatch: pytest.MonkeyPatch, count: int, times: list[int]
-) -> None:
-    monkeypatch.setattr(store, "MAX_READINGS", 10)
-    _readings(session, job_id, [*range(count)])
-    assert [reading["time"] for reading in read_memory(session, job_id)] == times
-
-
-def test_a_peak_of_a_second_is_in_the_thinned_readings(
-    session: Session, job_id: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "MAX_READINGS", 10)
-    for peak in range(95):
-        session.exec(delete(MemoryReading))
-        _readings(session, job_id, [5] * peak + [9] + [5] * (94 - peak))
-        shown = [reading["devices"][0]["vram_used_bytes"] for reading in read_memory(session, job_id)]
-        assert (max(shown), len(shown)) == (9, 10)
+def test_steps_come_in_parts_that_hold_every_series_whole(session: Session, job_id: int) -> None:
+    for step in range(1, 31):
+        put_metrics(session, job_id, step, float(step), {"loss": step / 2})
+    for step in (10, 25):
+        put_metrics(session, job_id, step, float(step), {"eval_loss": 9.0})
+    found = []
+    while chunk := iterate_steps(session, job_id, ["loss", "eval_loss"], found[-1][0] if found else 0, limit=7):
+        found += chunk
+    assert [step for step, _, _ in found] == [*range(1, 31)]
+    assert found[9] == (10, 10.0, {"loss": 5.0, "eval_loss": 9.0})
+    assert found[24][2] == {"loss": 12.5, "eval_loss": 9.0}

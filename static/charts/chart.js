@@ -1,0 +1,188 @@
+// One figure: its plot, legend, readout and what it says aloud. What it shows is its subclass's matter.
+
+import { nearest } from "./series.js";
+import { drawMarks, MARKS } from "./marks.js";
+import { watchKeys } from "./keys.js";
+import { fillTable } from "./table.js";
+import { savePng } from "./picture.js";
+import { pad } from "./scales.js";
+
+export const css = (name) => (name.startsWith("--") ? getComputedStyle(document.documentElement).getPropertyValue(name).trim() : name);
+const HEIGHT = 220;
+const NEAR_PIXELS = 6;
+const MOST_DOTS = 60;
+
+/** A line needs two points; fewer are drawn as dots. */
+export const few = (plot) => plot.data[0].length < 3;
+
+/** Dots mark the points of a line that has few; many would cover it. */
+const sparse = (plot, series) => plot.data[series].reduce((count, value) => count + (value == null ? 0 : 1), 0) <= MOST_DOTS;
+
+export class Chart {
+  /** `more`: what the subclass needs before it builds. */
+  constructor(figure, board, more = {}) {
+    Object.assign(this, { figure, board, pending: false, seen: true, idx: null, ...more });
+    this.box = figure.querySelector("[data-plot]");
+    this.title = figure.querySelector(".chart-title").textContent;
+    this.options = JSON.parse(figure.querySelector("[data-options]")?.textContent ?? "{}");
+    figure.querySelector("[data-table]").addEventListener("toggle", () => fillTable(this));
+    figure.querySelector("[data-png]")?.addEventListener("click", () => savePng(this));
+    new ResizeObserver(() => this.resize()).observe(this.box);
+    new IntersectionObserver(([entry]) => this.see(entry.isIntersecting)).observe(figure);
+    watchKeys(this);
+    this.build();
+  }
+
+  // --- What a subclass says: ---
+  /** Its lines: {label, stroke, width, dash, alpha, aside}. One that is `aside` has no key of its own. */
+  lines() { return []; }
+  /** [x, …a column for each line], values as they are read aloud. */
+  collect() { return [[], ...this.lines().map(() => [])]; }
+  /** What is drawn of them. */
+  drawn(columns) { return columns; }
+  /** [first, last] of x. */
+  xRange(first, last) { return [first, last]; }
+  yRange(low, high) { return pad(low, high); }
+  yAxis() { return {}; }
+  xAxis() { return {}; }
+  bands() { return []; }
+  drawBelow() {}
+  drawAbove() {}
+  extraKeys() { return []; }
+  marks() { return []; }
+  /** The whole range of x that there is. */
+  whole() { return [this.data[0][0], this.data[0].at(-1)]; }
+  // ---
+
+  get heading() { return `Job #${this.figure.dataset.job}: ${this.title}`; }
+
+  build() {
+    this.plot?.destroy();
+    this.shape = this.lines();
+    this.data = this.collect();
+    const axis = { stroke: css("--chart-text"), grid: { stroke: css("--chart-grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    this.plot = new uPlot({
+      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [10, 12, 0, 0],
+      scales: { x: { time: false, range: (_plot, low, high) => [low ?? 0, high ?? 1] }, y: { range: (_plot, low, high) => this.yRange(low, high) } },
+      axes: [{ ...axis, size: 34, ...this.xAxis() }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((tick) => this.format(tick)), ...this.yAxis() }],
+      series: [{}, ...this.shape.map((line) => this.series(line))],
+      bands: this.bands(),
+      cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 6 }, bind: { dblclick: () => () => { this.board.reset(); } } },
+      hooks: {
+        drawClear: [() => this.drawBelow()],
+        draw: [() => { this.drawAbove(); drawMarks(this); }],
+        setCursor: [(plot) => this.board.point(this, plot.cursor.idx)],
+        setSelect: [(plot) => this.select(plot)],
+      },
+    }, [this.data[0], ...this.drawn(this.data.slice(1))], this.box);
+    this.plot.root.querySelector("canvas").setAttribute("aria-hidden", "true");
+    this.refresh();
+  }
+
+  series({ stroke, alpha = 1, width = 2, dash, dots, aside }) {
+    const colour = css(stroke);
+    if (aside) return { stroke: `${colour}70`, width: 1, points: { show: false } };
+    return { stroke: colour, alpha, width, dash, points: dots ? { show: sparse, size: 7, fill: colour } : { show: few, size: 4 } };
+  }
+
+  width() { return Math.max(200, Math.floor(this.box.clientWidth)); }
+
+  resize() {
+    if (this.width() !== this.plot.width) this.plot.setSize({ width: this.width(), height: HEIGHT });
+  }
+
+  /** Whether it is in sight: what nobody sees is not drawn. */
+  see(seen) {
+    this.seen = seen;
+    if (seen && this.stale) this.schedule();
+  }
+
+  /** Many points may come between two frames; draw once. */
+  schedule() {
+    this.stale = true;
+    if (this.pending || (!this.seen && this.data[0].length)) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      if (this.figure.isConnected) this.refresh();
+    });
+  }
+
+  refresh() {
+    this.stale = false;
+    this.data = this.collect();
+    const [x, ...columns] = this.data;
+    const [from, to] = x.length ? this.xRange(x[0], x.at(-1)) : [0, 1];
+    this.plot.batch(() => {
+      this.plot.setData([x, ...this.drawn(columns)], false);
+      this.plot.setScale("x", from < to ? { min: from, max: to } : { min: from - 1, max: from + 1 });
+    });
+    this.drawLegend();
+    this.describeAloud();
+    fillTable(this);
+    this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
+  }
+
+  select(plot) {
+    const { left, width } = plot.select;
+    if (width > NEAR_PIXELS) this.board.zoom(this, plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+    if (width) plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  }
+
+  /** Put the cursor onto the row that is nearest to a place on x; take it away at null. */
+  showCursor(x) {
+    const row = x == null ? -1 : nearest(this.data[0], x);
+    const left = row < 0 ? -10 : this.plot.valToPos(this.data[0][row], "x");
+    this.plot.setCursor({ left, top: row < 0 ? -10 : 10 }, false);
+    this.read(row < 0 ? null : row);
+  }
+
+  /** The lines that hold a value, each with its column. */
+  known() {
+    return this.shape.map((line, index) => ({ ...line, values: this.data[index + 1] }))
+      .filter(({ label, values }) => label && values.some((value) => value != null));
+  }
+
+  read(row) {
+    this.idx = row;
+    this.figure.querySelector("[data-readout]").textContent = row == null ? "" : this.tell(row);
+  }
+
+  tell(row) {
+    const x = this.data[0][row];
+    const told = this.known().filter(({ values }) => values[row] != null).map(({ label, values }) => `${label} ${this.format(values[row])}`);
+    const near = this.marks().filter((mark) => Math.abs(this.plot.valToPos(mark.x, "x") - this.plot.valToPos(x, "x")) < NEAR_PIXELS);
+    return `${this.xText(x)}: ${[...told, ...near.map(({ label }) => label)].join(" · ") || "no finite value"}`;
+  }
+
+  drawLegend() {
+    const kinds = new Set(this.marks().map(({ kind }) => kind));
+    const keys = [...this.known(), ...this.extraKeys(), ...[...kinds].map((kind) => ({ label: `${MARKS[kind].sign} ${MARKS[kind].label}` }))];
+    const wanted = keys.map(({ label }) => label).join("\n");
+    const legend = this.figure.querySelector("[data-legend]");
+    if (legend.dataset.keys === wanted) return;
+    legend.dataset.keys = wanted;
+    legend.replaceChildren(...keys.map(({ label, stroke, dash, width = 2, look }) => {
+      const item = document.createElement("li");
+      if (stroke || look) {
+        const key = item.appendChild(document.createElement("span"));
+        key.className = look ?? "key";
+        key.setAttribute("aria-hidden", "true");
+        if (stroke) Object.assign(key.style, { borderTopColor: css(stroke), borderTopStyle: dash ? (dash[0] > 3 ? "dashed" : "dotted") : "solid", borderTopWidth: `${Math.max(1, Math.round(width))}px` });
+      }
+      item.append(label);
+      return item;
+    }));
+  }
+
+  describeAloud() {
+    const last = this.known().map(({ label, values }) => `${label} ${this.format(values.findLast((value) => value != null))}`);
+    const count = this.count();
+    this.box.setAttribute("aria-label", `${this.title}: ${last.length ? `${count} points; latest ${last.join(", ")}` : "no points yet"}`);
+    this.figure.classList.toggle("no-points", last.length === 0);
+    this.figure.dataset.points = String(count);
+  }
+
+  /** How many points the rows stand for. */
+  count() { return this.data[0].length; }
+}
