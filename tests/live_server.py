@@ -32,6 +32,7 @@ class Served:
     home: Path
     environment: dict[str, str]
     process: subprocess.Popen[str] | None = None
+    cookie: str = ""  # the name of the cookie that a login has, of a server in this process
 
     @property
     def headers(self) -> dict[str, str]:
@@ -73,7 +74,9 @@ def _wait_for_server(home: Path, process: subprocess.Popen[str]) -> dict[str, st
 def serve_thread(settings: Settings) -> Iterator[Served]:
     """The application on uvicorn in a thread, so that a test can shorten its waits."""
     app = create_app(settings)
-    config = uvicorn.Config(app, http=StreamConnection, port=0, log_config=None, timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        app, http=StreamConnection, port=0, log_config=None, timeout_graceful_shutdown=3, proxy_headers=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
@@ -84,7 +87,8 @@ def serve_thread(settings: Settings) -> Iterator[Served]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}", app.state.token, settings.home, environment_for(settings.home))
+        url, cookie = f"http://127.0.0.1:{port}", app.state.identities.cookie
+        yield Served(url, app.state.token, settings.home, environment_for(settings.home), cookie=cookie)
     finally:
         server.should_exit = True
         thread.join()

@@ -143,7 +143,8 @@ def _note(session: Session, action: str, subject: str) -> None:
 
 
 def _shown(row: Any, fields: list[str]) -> dict[str, Any]:
-    return {field: getattr(row, field, None) for field in fields}
+    values = ((field, getattr(row, field, None)) for field in fields)
+    return {field: str(value) if isinstance(value, Role | Scope) else value for field, value in values}
 
 
 def _read_password() -> str:
