@@ -175,7 +175,8 @@ function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
     time.dataset.local = "";
     time.title = time.textContent;
-    time.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    const moment = new Date(time.dateTime), near = "clock" in time.dataset && moment.toDateString() === new Date().toDateString();
+    time.textContent = moment.toLocaleString([], near ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
   }
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
-from app.artifacts import push
+from app.artifacts import page, push
 from app.artifacts.downloads import send_file, send_zip
 from app.core.artifacts.deletion import delete_artifact, delete_files
 from app.core.artifacts.store import get_artifact
@@ -17,6 +17,7 @@ from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, Wri
 from app.web.templating import redirect
 
 router = APIRouter(include_in_schema=False)
+router.include_router(page.router)
 router.include_router(push.router)
 
 _READ = ["GET", "HEAD"]
@@ -54,11 +55,17 @@ def download_file(
 
 @router.post("/jobs/{job_id}/artifacts/{artifact_id}/delete")
 def delete_job_artifact(
-    request: Request, job_id: int, artifact_id: int, database: DatabaseDep, folder: FolderDep
+    request: Request,
+    job_id: int,
+    artifact_id: int,
+    database: DatabaseDep,
+    folder: FolderDep,
+    back: Annotated[str, Form()] = "",
 ) -> Response:
-    """Delete one artifact; the page asks before."""
+    """Delete one artifact; the page asks before, and is shown again: the job's, or that of all artifacts."""
     delete_artifact(database, folder, job_id, artifact_id)
-    return redirect(request, request.app.url_path_for("show_job", job_id=job_id))
+    url = request.app.url_path_for
+    return redirect(request, url("list_all_artifacts") if back == "artifacts" else url("show_job", job_id=job_id))
 
 
 @router.post("/jobs/{job_id}/artifacts/delete")

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.core.damage import refuse_damage
 from app.core.database import Database, wal_is_safe
+from app.core.disk import LOW_DISK_BYTES
 from app.core.doctor_files import Check, check_artifacts, check_leftovers, check_secrets, check_states
 from app.core.errors import DatabaseDamaged
 from app.core.jobs.capabilities import describe_capabilities
@@ -20,7 +21,6 @@ from app.core.jobs.queries import find_capabilities
 from app.core.paths import DataFolder, bundled
 from app.core.settings import Settings
 
-_LOW_DISK_BYTES = 5 * 1024**3
 _TRAINING_PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
 
@@ -70,7 +70,7 @@ def _check_home(settings: Settings) -> Check:
 def _check_disk(settings: Settings) -> Check:
     folder = next(path for path in (settings.home, *settings.home.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    low = free < _LOW_DISK_BYTES
+    low = free < LOW_DISK_BYTES
     advice = (
         "; below 5 GiB a run may not be able to save: remove old jobs or models, or move LORADECK_HOME" if low else ""
     )

@@ -11,11 +11,12 @@ from sqlmodel import Session
 from app.core.errors import InvalidInput
 from app.core.events.log import latest_id
 from app.core.jobs import controls
+from app.core.jobs.expected_start import expected_starts
 from app.core.jobs.models import Job
-from app.core.jobs.queries import active_jobs, find_awaited, queued_jobs
+from app.core.jobs.queries import active_jobs, count_queued, find_awaited, queued_jobs
 from app.core.jobs.queue import get_job
 from app.core.jobs.queue_state import get_queue, pause_queue, resume_queue, set_on_failure
-from app.core.jobs.status import OnFailure
+from app.core.jobs.status import QUEUED_KINDS, OnFailure
 from app.core.paths import DataFolder
 from app.web.dependencies import FolderDep, SessionDep, WriteSessionDep
 from app.web.templating import redirect, render, render_region, wants_partial
@@ -95,6 +96,8 @@ def _describe(session: Session, folder: DataFolder) -> dict[str, Any]:
         "waiting": waiting,
         "awaited": {job.id: find_awaited(session, job) for job in waiting},
         "possible": {job.id: _names(folder, job) for job in (*running, *waiting)},
+        "starts": expected_starts(session),
+        "total": count_queued(session, QUEUED_KINDS),
         "told": "",
     }
 

@@ -18,6 +18,7 @@ from app.core.events.models import Event
 from app.core.events.types import EventKind
 from app.core.exports.uploads import Offer, describe_offer, is_upload
 from app.core.jobs.controls import Action, possible_actions, states_to_retry
+from app.core.jobs.expected_start import Start, expected_starts
 from app.core.jobs.models import Job, QueueState
 from app.core.jobs.queries import find_awaited, queue_position
 from app.core.jobs.queue_state import get_queue
@@ -42,6 +43,7 @@ class JobView:
     model: BaseModel | None
     dataset: Dataset | None
     position: int | None
+    start: Start | None  # when it is expected to start, where that is known
     awaited: str | None  # the model or dataset whose import the job waits for
     metrics: dict[str, float | None]
     artifacts: Sequence[Artifact]
@@ -107,6 +109,7 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         model=model,
         dataset=session.get(Dataset, job.dataset_id) if job.dataset_id else None,
         position=queue_position(session, job),
+        start=expected_starts(session).get(job.key) if job.status == JobStatus.QUEUED else None,
         awaited=find_awaited(session, job),
         metrics=latest_values(session, job.key),
         artifacts=artifacts,

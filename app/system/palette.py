@@ -28,6 +28,7 @@ PAGES = (
     ("Queue", "show_queue"),
     ("Datasets", "show_datasets"),
     ("Models", "show_models"),
+    ("Artifacts", "list_all_artifacts"),
     ("Playground", "show_playground"),
     ("GPU and host", "show_gpu"),
     ("Settings", "show_settings"),

@@ -10,18 +10,31 @@ from sqlmodel import Session, col, select
 
 from app.core.datasets.store import find_dataset
 from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
+from app.core.disk import read_disk
 from app.core.events.log import latest_id
 from app.core.jobs.capabilities import describe_capabilities
+from app.core.jobs.expected_start import expected_starts
 from app.core.jobs.models import Job
-from app.core.jobs.queries import LISTED_KINDS, active_job, find_awaited, latest_reading, queued_jobs, worker_view
+from app.core.jobs.queries import (
+    LISTED_KINDS,
+    active_jobs,
+    count_queued,
+    find_awaited,
+    latest_reading,
+    queued_jobs,
+    worker_view,
+)
 from app.core.jobs.queue_state import get_queue
-from app.core.jobs.status import ENDED, JobKind
+from app.core.jobs.status import ENDED, QUEUED_KINDS, JobKind
 from app.core.metrics.store import latest_values
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
+from app.core.paths import DataFolder
 from app.core.table import MAX_ID
 from app.system import palette
-from app.web.dependencies import SessionDep
+from app.system.box import describe_box
+from app.web.dependencies import FolderDep, SessionDep
+from app.web.sparkline import loss_lines
 from app.web.sse import stream_response
 from app.web.templating import render, render_region
 
@@ -30,12 +43,13 @@ router = APIRouter(include_in_schema=False)
 router.include_router(palette.router)
 
 RECENT_JOBS = 6
+QUEUED_JOBS = 8
 
 
 @router.get("/")
-def show_dashboard(request: Request, session: SessionDep) -> Response:
+def show_dashboard(request: Request, session: SessionDep, folder: FolderDep) -> Response:
     """What runs, waits and came out, and what the box has left."""
-    return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session))
+    return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session, folder))
 
 
 @router.get("/gpu")
@@ -61,21 +75,29 @@ async def stream_events(
     return stream_response(request, job, after)
 
 
-def _dashboard(session: Session) -> dict[str, Any]:
-    running = active_job(session)
-    queue = queued_jobs(session)
+def _dashboard(session: Session, folder: DataFolder) -> dict[str, Any]:
+    active = active_jobs(session)
+    running = next(iter(active), None)
+    queue, recent = queued_jobs(session, QUEUED_JOBS), _recent(session)
+    readings, disk = _readings(session), read_disk(session, folder.home)
     return {
         "after": latest_id(session),
         "running": running,
+        "beside": active[1:],
         "metrics": latest_values(session, running.key) if running else {},
         "queue": queue,
+        "waiting": count_queued(session, QUEUED_KINDS),
+        "starts": expected_starts(session),
+        "disk": disk,
         "queue_state": get_queue(session),
         "awaited": {job.id: find_awaited(session, job) for job in queue},
         "importing": _importing(session),
-        "recent": _recent(session),
+        "recent": recent,
+        "lines": loss_lines(session, recent),
         "trained": session.exec(select(Job.id).where(Job.kind == JobKind.TRAIN).limit(1)).first() is not None,
         "can_run_demo": _can_run_demo(session),
-        **_readings(session),
+        "box": describe_box(readings["reading"], disk, readings["capabilities"]),
+        **readings,
     }
 
 

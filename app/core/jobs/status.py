@@ -54,6 +54,7 @@ class Lane(StrEnum):
 
 WITH_ADAPTER = frozenset({JobKind.TRAIN, JobKind.ADAPTER})  # what is merged, exported and chatted with
 GPU_KINDS = frozenset({JobKind.TRAIN, JobKind.MERGE, JobKind.PLAYGROUND})
+QUEUED_KINDS = frozenset(JobKind) - {JobKind.PREVIEW}  # previews have a lane of their own, and are gone in a moment
 LIGHT_LANES = frozenset({Lane.DATA, Lane.CHECK, Lane.VIEW})  # their processes load no torch
 
 
