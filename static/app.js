@@ -186,7 +186,7 @@ const plainIcon = byId("icon").href;
 
 function refreshTitle() {
   const overview = byId("job-overview");
-  const { percent } = (overview ?? byId("frame")).dataset;
+  const { percent } = (overview ?? byId("frame"))?.dataset ?? {}; // whoever is not logged in sees neither
   const title = overview ? `${overview.dataset.title} · Loradeck` : pageTitle;
   document.title = percent === undefined ? title : `${percent} % · ${title}`;
   const icon = percent === undefined ? plainIcon : drawIcon(percent / 100);

@@ -17,6 +17,8 @@ from app.core.jobs.status import JobKind, status_words
 from app.core.models.models import BaseModel
 from app.core.table import as_id
 from app.web.dependencies import SessionDep
+from app.web.identities import identity_of
+from app.web.policy import POLICY
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
@@ -59,7 +61,8 @@ def search_palette(request: Request, session: SessionDep, q: str = "") -> Respon
 
 def _find(request: Request, session: Session, typed: str) -> Iterator[Entry]:
     url = request.app.url_path_for
-    fixed = [*(Entry(label, "page", url(name)) for label, name in PAGES), *_actions(request, session)]
+    pages = (Entry(label, "page", url(name)) for label, name in PAGES if _may(request, name))
+    fixed = [*pages, *_actions(request, session)]
     numbered = _numbered(request, session, typed)
     if numbered is not None:
         yield numbered
@@ -102,10 +105,15 @@ def _models(request: Request, session: Session, typed: str) -> Iterator[Entry]:
 
 def _actions(request: Request, session: Session) -> Iterator[Entry]:
     url = request.app.url_path_for
-    if get_queue(session).paused:
-        yield Entry("Resume the queue", "action", url("resume_all"), post=True)
-    else:
-        yield Entry("Pause the queue", "action", url("pause_all"), post=True)
-    yield Entry("Run the demo job", "action", url("run_demo_job"), post=True)
+    queue = ("Resume the queue", "resume_all") if get_queue(session).paused else ("Pause the queue", "pause_all")
+    for label, name in (queue, ("Run the demo job", "run_demo_job")):
+        if _may(request, name):
+            yield Entry(label, "action", url(name), post=True)
     yield Entry("Switch between light and dark", "action", script="theme")
     yield Entry("Keyboard shortcuts", "action", script="shortcuts")
+
+
+def _may(request: Request, name: str) -> bool:
+    """Whether who asks may open, or do, what the route of this name is for."""
+    role, needed = identity_of(request).role, POLICY[name].role
+    return needed is None or (role is not None and role.includes(needed))
