@@ -71,6 +71,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OperationalError, _on_database_error)
+    app.add_exception_handler(OverflowError, _on_overflow)
     app.add_exception_handler(OSError, _on_system_error)
     app.add_exception_handler(Exception, _on_unexpected)
 
@@ -142,6 +143,13 @@ def _on_database_error(request: Request, error: Exception) -> Response:
     if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite.SQLITE_FULL:
         return respond(request, NoRoom(advice=_MAKE_ROOM))
     return respond(request, Busy(), 503)
+
+
+def _on_overflow(request: Request, error: Exception) -> Response:
+    """An id that is larger than any that the database can hold is the id of nothing."""
+    if "SQLite INTEGER" not in str(error):
+        return _on_unexpected(request, error)
+    return respond(request, NotFound("There is nothing with an id that large."))
 
 
 def _on_system_error(request: Request, error: Exception) -> Response:

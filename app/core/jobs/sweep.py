@@ -20,7 +20,6 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.submit import check_values, submit_values
 from app.core.paths import DataFolder
 from app.core.strict_yaml import load_yaml
-from app.core.table import MAX_ID
 
 MOST_JOBS = 64
 _FIELD = "sweep"  # that faults of the sweep itself belong to
@@ -106,8 +105,7 @@ def submit_sweep(
 
 def get_sweep(session: Session, sweep_id: int) -> Sequence[Job]:
     """Its jobs, in their order. Raises: NotFound."""
-    chosen = select(Job).where(Job.sweep_id == min(sweep_id, MAX_ID)).order_by(col(Job.id))
-    jobs = session.exec(chosen).all() if sweep_id > 0 else []
+    jobs = session.exec(select(Job).where(Job.sweep_id == sweep_id).order_by(col(Job.id))).all()
     if not jobs:
         raise NotFound(f"There is no sweep {sweep_id}.")
     return jobs
