@@ -21,6 +21,7 @@ from app.accounts.router import router as accounts_router
 from app.api.router import router as api_router
 from app.artifacts.router import router as artifacts_router
 from app.base_models.router import router as models_router
+from app.compare.router import router as compare_router
 from app.core.accounts.throttle import LoginThrottle
 from app.core.damage import open_checked
 from app.core.datasets import staging
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         api_router,
         system_router,
         jobs_router,
+        compare_router,
         datasets_router,
         xray_router,
         doctor_router,

@@ -40,7 +40,7 @@ _NAMES: dict[Rule, str] = {
         show_dashboard show_gpu stream_events show_frame search_palette list_all_artifacts
         api_gpu api_events
         list_jobs show_job show_job_overview show_job_samples download_job_log download_job_receipt
-        show_job_series show_job_readings show_job_marks download_job_series api_job_series
+        show_comparison show_job_series show_job_readings show_job_marks download_job_series api_job_series
         download_job_spec confirm_selection api_job_spec api_import_job
         api_list_jobs api_show_job api_job_receipt api_job_autopsy api_job_metrics api_job_logs api_job_states
         new_job show_fit show_launch show_sweep_preview export_yaml import_yaml

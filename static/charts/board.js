@@ -17,9 +17,9 @@ export class Board {
     if (this.tools) this.watchTools();
   }
 
-  job(id, url) {
+  job(id, url, more = {}) {
     if (!this.jobs.has(id)) {
-      const job = new JobData(id, url, () => this.onData(job));
+      const job = new JobData(id, url, () => this.onData(job), more);
       this.jobs.set(id, job);
       queueMicrotask(() => job.load(this.settings.axis, this.buckets())); // once every chart has said what it wants
     }

@@ -34,7 +34,7 @@ export class Chart {
   }
 
   // --- What a subclass says: ---
-  /** Its lines: {label, stroke, width, dash, alpha, aside}. One that is `aside` has no key of its own. */
+  /** Its lines: {label, stroke, width, dash, alpha, dots, aside, keyless}. One that is `aside` is the edge of a band. */
   lines() { return []; }
   /** [x, …a column for each line], values as they are read aloud. */
   collect() { return [[], ...this.lines().map(() => [])]; }
@@ -54,7 +54,7 @@ export class Chart {
   whole() { return [this.data[0][0], this.data[0].at(-1)]; }
   // ---
 
-  get heading() { return `Job #${this.figure.dataset.job}: ${this.title}`; }
+  get heading() { return this.figure.dataset.job ? `Job #${this.figure.dataset.job}: ${this.title}` : this.title; }
 
   build() {
     this.plot?.destroy();
@@ -157,7 +157,7 @@ export class Chart {
 
   drawLegend() {
     const kinds = new Set(this.marks().map(({ kind }) => kind));
-    const keys = [...this.known(), ...this.extraKeys(), ...[...kinds].map((kind) => ({ label: `${MARKS[kind].sign} ${MARKS[kind].label}` }))];
+    const keys = [...this.known().filter(({ keyless }) => !keyless), ...this.extraKeys(), ...[...kinds].map((kind) => ({ label: `${MARKS[kind].sign} ${MARKS[kind].label}` }))];
     const wanted = keys.map(({ label }) => label).join("\n");
     const legend = this.figure.querySelector("[data-legend]");
     if (legend.dataset.keys === wanted) return;

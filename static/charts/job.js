@@ -7,16 +7,15 @@ const RETRY_MS = 3000;
 export const MOST_ROWS = 2400; // twice as many as a chart of 600 pixels can show in pairs
 
 export class JobData {
-  /** `changed` is called after each change, however many points it brought. */
-  constructor(id, url, changed) {
-    Object.assign(this, { id, url, changed });
+  /** `changed` is called after each change. `alone`: only series are asked for; `origin`: where x begins along time. */
+  constructor(id, url, changed, { origin = 0, alone = false } = {}) {
+    Object.assign(this, { id, url, changed, origin, alone });
     this.names = new Set();
     this.series = new Map();
     this.window = null; // {from, to, series}: a part of the run, read finer
     this.readings = new Readings();
     this.marks = [];
     this.axis = "step";
-    this.origin = 0; // along time: where x begins
     this.after = 0; // the newest event that the rows know of
     this.waiting = null; // events that come while rows are read
     this.tokens = null;
@@ -30,12 +29,15 @@ export class JobData {
     this.waiting ??= [];
     const ticket = this.ticket = Symbol("load");
     try {
-      const [chart, readings, marks] = await Promise.all([this.names.size ? this.ask(axis, buckets) : { series: {}, after: 0 }, this.read(`readings?buckets=${buckets}`), this.read("marks")]);
+      const answers = await Promise.all([
+        this.names.size ? this.ask(axis, buckets) : {}, ...(this.alone ? [] : [this.read(`readings?buckets=${buckets}`), this.read("marks")]),
+      ]);
       if (ticket !== this.ticket) return;
-      this.series = this.toSeries(chart.series);
-      this.readings.load(readings);
-      this.marks = marks.marks;
-      this.after = Math.min(chart.after || readings.after, readings.after);
+      const [chart, readings, marks] = answers;
+      this.series = this.toSeries(chart.series ?? {});
+      this.readings.load(readings ?? {});
+      this.marks = marks?.marks ?? [];
+      this.after = Math.min(chart.after ?? Infinity, readings?.after ?? Infinity);
     } catch (error) {
       if (ticket !== this.ticket) return;
       console.warn(`The charts of job ${this.id} could not be read; trying again.`, error);

@@ -6,7 +6,7 @@ import { smooth } from "./smooth.js";
 import { AXES, logTicks, logarithms, middle, pad, short, SECONDS } from "./scales.js";
 
 export class MetricChart extends Chart {
-  /** `sources`: {job, name, label, stroke, dash, dots, smooth}, one for each series; `look`: {log, range, axes}. */
+  /** `sources`: {job, name, label, stroke, dash, dots, smooth}, one for each series; `look`: {log, range, axes, compared}. */
   constructor(figure, board, sources, look = {}) {
     super(figure, board, { sources, look, rows: [] });
   }
@@ -21,7 +21,7 @@ export class MetricChart extends Chart {
   lines() {
     return this.sources.flatMap(({ label, stroke, dash, dots, smooth: smoothed }) => [
       { stroke, aside: true }, { stroke, aside: true },
-      { label, stroke, dash: smoothed ? undefined : dash, dots, alpha: smoothed ? 0.55 : 1, width: smoothed ? 1 : 1.8 },
+      { label, stroke, keyless: this.look.compared && smoothed, dash: smoothed ? undefined : dash, dots, alpha: smoothed ? 0.55 : 1, width: smoothed ? 1 : 1.8 },
       ...(smoothed ? [{ label: `smoothed ${label}`, stroke, dash, width: 2.5 }] : []),
     ]);
   }
@@ -81,7 +81,7 @@ export class MetricChart extends Chart {
 
   marks() {
     const { job } = this.sources[0] ?? {};
-    return this.look.unmarked || !job ? [] : job.marks.map((mark) => ({ ...mark, x: job.placeOf(mark) }));
+    return this.look.compared || !job ? [] : job.marks.map((mark) => ({ ...mark, x: job.placeOf(mark) }));
   }
 
   drawAbove() {
