@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 
 from app.core.jobs.models import Attempt
@@ -53,8 +54,12 @@ def attempts_are_in_order(evidence: Evidence) -> Finding:
 
 
 def one_at_a_time(evidence: Evidence) -> Finding:
-    lane = {job.key for job in evidence.rows if job.kind in (JobKind.TRAIN, JobKind.MERGE)}
-    ordered = sorted((each for each in evidence.attempts if each.job_id in lane), key=lambda each: each.started_at)
+    for kind in (JobKind.TRAIN, JobKind.MERGE):  # a lane each
+        yield from _take_turns(evidence, {job.key for job in evidence.rows if job.kind == kind})
+
+
+def _take_turns(evidence: Evidence, jobs: Collection[int]) -> Finding:
+    ordered = sorted((each for each in evidence.attempts if each.job_id in jobs), key=lambda each: each.started_at)
     for before, after in pairwise(ordered):
         yield (
             None

@@ -107,7 +107,7 @@ class Striker:
         return None
 
     def _busy_job(self) -> Job | None:
-        """The job of the GPU's lane that a process works on, once there is one that may be hit."""
+        """A training or a merge that a process works on, once there is one that may be hit."""
         deadline = time.monotonic() + BUSY_SECONDS
         while time.monotonic() < deadline:
             with self.stack.database.read() as session:

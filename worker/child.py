@@ -34,6 +34,8 @@ _UNEXPECTED = (
     "of yours, mend that and submit the job again; else report it together with the log."
 )
 _MOST_THREADS = 8  # that tokenize
+_YIELDING = frozenset({"merge", "export"})  # work beside what trains: the GPU is not theirs, the processor's rest is
+_NICENESS = 10  # of theirs: where both want a core, about a tenth of it
 SPARE_FLAG = "--spare"  # import everything ahead of the assignment; what follows is a model to load ahead
 
 # kind of job -> module:function, called with the JobContext; it returns the job's summary.
@@ -185,7 +187,9 @@ def main() -> int:
         return 0
     assignment = Assignment.from_line(line)
     _take_secrets(assignment.secrets)
-    if assignment.payload.get("device") == "cpu":
+    if assignment.kind in _YIELDING:
+        os.nice(_NICENESS)
+    if assignment.kind in _YIELDING or assignment.payload.get("device") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the GPU is another job's: not even a context of this one on it
     if assignment.light:
         hide_torch()

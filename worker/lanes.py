@@ -9,6 +9,7 @@ from app.core.jobs.status import LIGHT_LANES, JobKind, Lane
 _LANES = {
     JobKind.CHECK: Lane.CHECK,
     JobKind.PREVIEW: Lane.VIEW,
+    JobKind.MERGE: Lane.MERGE,
     JobKind.EXPORT: Lane.EXPORT,
     JobKind.ADAPTER: Lane.DATA,
 }

@@ -13,7 +13,7 @@ router = APIRouter(prefix="/queue", tags=["queue"])
 
 @router.get("", name="api_show_queue")
 def show(session: SessionDep) -> QueueOut:
-    """Whether trainings, merges and answers start, and what follows a failure."""
+    """Whether trainings, and answers on the GPU, start, and what follows a failure."""
     return QueueOut.model_validate(queue_state.get_queue(session))
 
 
@@ -25,7 +25,7 @@ def change(session: WriteSessionDep, body: QueueIn) -> QueueOut:
 
 @router.post("/pause", name="api_pause_queue")
 def pause(session: WriteSessionDep) -> QueueOut:
-    """No training, merge or answer starts any more; what runs goes on."""
+    """No training and no answer on the GPU starts any more; what runs goes on."""
     return QueueOut.model_validate(queue_state.pause_queue(session))
 
 

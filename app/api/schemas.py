@@ -229,7 +229,7 @@ class QueueIn(BaseModel):
 
 
 class QueueOut(Out):
-    paused: bool = Field(description="Whether no training, merge or answer starts; imports and checks go on.")
+    paused: bool = Field(description="Whether no training and no answer on the GPU starts; all else goes on.")
     pause_reason: dict[str, Any] | None = Field(description="{kind, message, job_id}; null where somebody paused it.")
     on_failure: OnFailure
 

@@ -88,7 +88,7 @@ def show_queue(*, json: AsJson = False) -> None:
 
 @queue.command("pause")
 def pause_queue(*, json: AsJson = False) -> None:
-    """Start no training, merge or answer any more; what runs goes on, and so do imports and checks."""
+    """Start no training and no answer on the GPU any more; what runs goes on, and so do merges, imports and checks."""
     _print_queue(Client().post("/queue/pause"), json)
 
 

@@ -34,7 +34,7 @@ def show_queue(request: Request, session: SessionDep, folder: FolderDep) -> Resp
 
 @router.post("/pause")
 def pause_all(request: Request, session: WriteSessionDep, folder: FolderDep) -> Response:
-    """No training, merge or answer starts any more."""
+    """No training and no answer on the GPU starts any more."""
     pause_queue(session)
     return _answer(request, session, folder, "The queue is paused.")
 

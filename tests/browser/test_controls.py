@@ -91,7 +91,7 @@ def test_the_queue_is_paused_and_says_so_elsewhere(page: Page, make_job: MakeJob
     expect(page.locator("#waiting-1 .status")).to_have_text(re.compile("paused"))
     for path in ("/", "/jobs", "/jobs/new", f"/jobs/{job.id}"):
         page.goto(path)
-        expect(page.locator(".queue-banner")).to_contain_text("No training, merge or answer starts")
+        expect(page.locator(".queue-banner")).to_contain_text("No training and no answer on the GPU starts")
     page.get_by_role("button", name="Resume the queue").click()
     expect(page.get_by_role("button", name="Pause the queue")).to_be_visible()
     expect(page.get_by_label("After a failed training")).to_have_value("pause")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,10 +11,9 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from app.core.errors import MergeError
-from app.core.jobs.inputs import find_changes
-from worker.artifacts.adapter_tensors import CONFIG, NotStreamable
-from worker.artifacts.folders import META, folder_bytes, publish_artifact
+from worker.artifacts.adapter_tensors import NotStreamable
+from worker.artifacts.folders import folder_bytes, publish_artifact
+from worker.artifacts.merge_inputs import check_adapter, check_base
 from worker.artifacts.merge_plan import Plan, make_plan
 from worker.artifacts.proving import prove_apart
 from worker.artifacts.saving import (
@@ -29,10 +27,10 @@ from worker.artifacts.streaming import Trained, stream
 from worker.artifacts.through_peft import merge_through_peft, write_rounded
 from worker.artifacts.verify import describe_certificate, dtype_name
 from worker.base_models.checks import check_weights
-from worker.base_models.publish import hash_file
 from worker.base_models.stages import Stages
 from worker.context import JobContext
 from worker.inference.prompts import stop_token_ids
+from worker.patience import wait_for_memory
 from worker.training.model import set_threads
 from worker.training.preload import release
 from worker.training.quantization import Quantization, find_quantization
@@ -42,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _FILES_BYTES = 32 * 1024**2  # tokenizer and configuration beside the weights
+_PROCESS_BYTES = 10**9  # libraries, an adapter, and a layer that is being merged
 _STAGES = 3
 
 
@@ -51,7 +50,7 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     Payload: base_model {name, path}, adapter_path (of an adapter or a checkpoint), adapter_job_id, dtype (bf16, fp16 or
     fp32), onto (trained: the base as the adapter was trained on it, of QLoRA its dequantised weights; or original),
     and where they are known model_files (the base's, when it was trained on) and held_out {path, sha256, spec}.
-    Raises: MergeError, ModelLoadError, DiskFull, JobCancelled.
+    Raises: MergeError, ModelLoadError, DiskFull, TooLarge, JobCancelled.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     stages = Stages(context, _STAGES)
@@ -62,6 +61,8 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     tokenizer = load_tokenizer(merge.adapter)
     plan, reason = merge.plan()
     meta = {**merge.describe(), "adapter_job_id": context.payload["adapter_job_id"]}
+    if plan is None:
+        wait_for_memory(context, merge.memory_bytes(), f"Merged through peft, since {reason}: that")
     target, needed = context.folder / "merged", (plan.bytes if plan else merge.estimate()) + _FILES_BYTES
     with publish_artifact(target, meta, needed) as folder:
         stages.enter("merge")
@@ -125,8 +126,15 @@ class Merge:
 
     def estimate(self) -> int:
         """Bytes of the merged weights, where there is no plan that says."""
+        return self._count_values() * self.dtype.itemsize
+
+    def memory_bytes(self) -> int:
+        """Of the process that merges through peft, about: the base in fp32, and beside it in few bits."""
+        return self._count_values() * (5 if self._few_bits is not None else 4) + _PROCESS_BYTES
+
+    def _count_values(self) -> int:
         weights = check_weights(self.base)
-        return weights.bytes * self.dtype.itemsize // (4 if weights.dtype == "F32" else 2)
+        return weights.bytes // (4 if weights.dtype == "F32" else 2)
 
     def write(self, plan: Plan | None, reason: str, tokenizer: Any, folder: Path, stages: Stages) -> str:
         """Everything but the card; returns how it was done. Raises: MergeError, ModelLoadError."""
@@ -173,36 +181,3 @@ class Merge:
             "onto_files": self.on_files,
             "held_out": payload.get("held_out"),
         }
-
-
-def check_base(base: Mapping[str, Any], files: Mapping[str, Any] | None) -> None:
-    """Raises: MergeError where the folder is gone, or does not hold what the adapter was trained on."""
-    folder = Path(base["path"])
-    if not folder.is_dir():
-        raise MergeError(f"The folder of base model {base['name']} is gone ({folder}).", advice="Put it back.")
-    changes = ", ".join(find_changes(folder, files)) if files is not None else ""
-    if changes:
-        raise MergeError(
-            f"Base model {base['name']} is not the one that the adapter was trained on ({folder}: {changes}).",
-            advice="Put it back as it was. The adapter itself is unharmed and can be downloaded.",
-        )
-
-
-def check_adapter(adapter: Path, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Every file as it was saved, and made for this base model; returns its `meta.json`. Raises: MergeError."""
-    try:
-        meta: dict[str, Any] = json.loads((adapter / META).read_text(encoding="utf-8"))
-        files, made_for = meta["files"], meta["base_model"]["name"]
-        config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MergeError(
-            f"{adapter} is not a complete adapter: {error}", advice="Run the training job again."
-        ) from error
-    for file in files:
-        path = adapter / file["path"]
-        if not path.is_file() or hash_file(path) != file["sha256"]:
-            message = f"{path} is not as it was saved: its hash has changed."
-            raise MergeError(message, advice="Use an earlier checkpoint, or run the training job again.")
-    if base["name"] not in (config["base_model_name_or_path"], made_for):
-        raise MergeError(f"The adapter was trained on {made_for}, not on {base['name']}.")
-    return meta

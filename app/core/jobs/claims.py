@@ -25,10 +25,11 @@ _NEXT = """
 _QUEUE_GOES_ON = "NOT EXISTS (SELECT 1 FROM queue_state WHERE paused)"
 _ON_CPU = "(job.kind = 'playground' AND coalesce(json_extract(job.spec, '$.device'), 'auto') = 'cpu')"
 _IN_LANE = {
-    Lane.GPU: f"job.kind IN ('train', 'merge', 'playground') AND NOT {_ON_CPU} AND {_QUEUE_GOES_ON}",
+    Lane.GPU: f"job.kind IN ('train', 'playground') AND NOT {_ON_CPU} AND {_QUEUE_GOES_ON}",
     Lane.CHAT: _ON_CPU,
     Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
     Lane.DATA: "(job.kind = 'import' AND job.dataset_id IS NOT NULL OR job.kind = 'adapter')",
+    Lane.MERGE: "job.kind = 'merge'",
     Lane.EXPORT: "job.kind = 'export'",
     Lane.CHECK: "job.kind = 'check'",
     Lane.VIEW: "job.kind = 'preview'",

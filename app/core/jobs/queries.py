@@ -17,13 +17,13 @@ from app.core.models.models import BaseModel, ModelStatus
 WORKER_ALIVE_SECONDS = 10.0  # a heartbeat is written every second
 LISTED_KINDS = (JobKind.TRAIN, JobKind.MERGE, JobKind.EXPORT, JobKind.ADAPTER, JobKind.IMPORT, JobKind.CHECK)
 _NO_PREVIEW = col(Job.kind) != JobKind.PREVIEW  # those have a lane of their own, and are gone in a moment
-_BESIDE = (JobKind.IMPORT, JobKind.CHECK, JobKind.EXPORT, JobKind.ADAPTER)
+_BESIDE = (JobKind.IMPORT, JobKind.CHECK, JobKind.MERGE, JobKind.EXPORT, JobKind.ADAPTER)
 ON_CPU = and_(col(Job.kind) == JobKind.PLAYGROUND, func.json_extract(Job.spec, "$.device") == "cpu")  # see claims
 _GPU_FIRST = case((or_(col(Job.kind).in_(_BESIDE), func.coalesce(ON_CPU, 0)), 1), else_=0)
 
 
 def active_job(session: Session) -> Job | None:
-    """The job that has the GPU now; where none has, an import or a check that runs."""
+    """The job that has the GPU now; where none has, one that runs beside it, such as a merge."""
     return next(iter(active_jobs(session)), None)
 
 

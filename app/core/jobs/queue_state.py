@@ -1,4 +1,4 @@
-"""The queue's own settings: whether jobs for the GPU start, and what follows a failure. Imports and checks go on."""
+"""The queue's own settings: whether jobs for the GPU start, and what follows a failure. What needs no GPU goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def get_queue(session: Session) -> QueueState:
 
 
 def pause_queue(session: Session, reason: dict[str, Any] | None = None) -> QueueState:
-    """From now on no training, merge or answer starts; what runs goes on. `reason`: {kind, message, job_id}."""
+    """From now on no training and no answer on the GPU starts; what runs goes on. `reason`: {kind, message, job_id}."""
     state = get_queue(session)
     if not state.paused:
         state.paused, state.pause_reason = True, reason

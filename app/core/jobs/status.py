@@ -43,17 +43,18 @@ class JobKind(StrEnum):
 class Lane(StrEnum):
     """A queue within the queue: the worker runs one job of each lane at a time, all lanes beside each other."""
 
-    GPU = "gpu"  # train, merge, playground
+    GPU = "gpu"  # train, playground
     CHAT = "chat"  # on the CPU: chats that were asked not to wait for what trains
     MODEL = "model"  # imports of base models: a download of hours holds up nothing else
     DATA = "data"  # imports of datasets, and of adapters
+    MERGE = "merge"  # on the CPU, yielding to what trains
     EXPORT = "export"  # on the CPU, or waiting for the network
     CHECK = "check"  # of datasets: a million rows under a model take an hour
     VIEW = "view"  # previews: somebody waits for them
 
 
 WITH_ADAPTER = frozenset({JobKind.TRAIN, JobKind.ADAPTER})  # what is merged, exported and chatted with
-GPU_KINDS = frozenset({JobKind.TRAIN, JobKind.MERGE, JobKind.PLAYGROUND})
+GPU_KINDS = frozenset({JobKind.TRAIN, JobKind.PLAYGROUND})
 QUEUED_KINDS = frozenset(JobKind) - {JobKind.PREVIEW}  # previews have a lane of their own, and are gone in a moment
 LIGHT_LANES = frozenset({Lane.DATA, Lane.CHECK, Lane.VIEW})  # their processes load no torch
 

@@ -10,7 +10,7 @@ import pytest
 from app.core.jobs.spec import parse_spec
 from tests.worker.tiny import make_model, make_tokenizer
 from worker.artifacts.folders import publish_artifact
-from worker.artifacts.merge import check_adapter
+from worker.artifacts.merge_inputs import check_adapter
 from worker.training.adapters import add_lora
 from worker.training.outputs import AdapterOutput
 
