@@ -16,6 +16,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import ACTIVE, JobStatus
 from app.core.paths import DataFolder
+from worker.artifacts.steps import collect_halves
 from worker.attempts import take_over
 from worker.identity import ProcessIdentity
 from worker.ingest import Ingest
@@ -80,6 +81,7 @@ class Rescue:
             Ingest(self.database, self.folder, attempt).run(at_end=True)
         except SpoolDamaged as error:
             logger.warning("job %s: what was behind the damage in its spool is lost: %s", attempt.job_id, error)
+        collect_halves(self.folder.job(attempt.job_id))
         with self.database.write() as session:
             status = _settle(session, self.folder, attempt, end)
         logger.warning("job %s was stranded; it is %s now", attempt.job_id, status, extra={"action": "rescue"})

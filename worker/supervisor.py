@@ -14,6 +14,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
+from worker.artifacts.steps import collect_halves
 from worker.attempts import StaleAttempt, hold
 from worker.context import SAVE_NOW, SIGNALS, StopRequest
 from worker.conversation import Conversation
@@ -187,6 +188,8 @@ class Supervisor:
 
     def _settle(self, *, planned: bool = False) -> None:
         """The process has been seen to end: now, and only now, the job has ended too, or waits to go on."""
+        if self._is_ours():
+            collect_halves(self._folder.job(self.job.key))  # outside of the transaction: files may be large
         with self._database.write() as session:
             job, attempt = hold(session, self._attempt)
             attempt.ended_at, attempt.exit_code = time.time(), self._process.exit_code

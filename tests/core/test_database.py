@@ -23,6 +23,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 import app.core.tables  # noqa: F401 - fills the metadata
 from app.core import database as database_module
+from app.core.artifacts.models import Artifact
+from app.core.chats.models import ChatTurn
 from app.core.database import Database, wal_is_safe
 from app.core.datasets.models import Dataset
 from app.core.errors import DatabaseTooNew
@@ -31,6 +33,7 @@ from app.core.events.types import EventKind
 from app.core.jobs import queue
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind, Lane
+from app.core.metrics.store import put_metrics
 from app.core.paths import DataFolder, bundled
 from app.core.table import Table
 
@@ -189,6 +192,35 @@ def test_checks_and_previews_go_with_the_downgrade_and_the_rest_stays(database: 
         assert connection.execute(text("SELECT job_id FROM attempt")).all() == [(1,)]
         assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
         assert connection.execute(text("PRAGMA integrity_check")).all() == [("ok",)]
+
+
+def test_exports_and_adapters_from_elsewhere_go_with_the_downgrade_and_the_rest_stays(database: Database) -> None:
+    """With all that was made from such an adapter: its merges and chats, and their rows elsewhere."""
+    with database.write() as session:
+        train = queue.enqueue(session, Job(name="t", kind=JobKind.TRAIN, created_at=0))
+        adapter = queue.enqueue(session, Job(name="a", kind=JobKind.ADAPTER, created_at=0))
+        for source in (train, adapter):
+            for kind in (JobKind.MERGE, JobKind.PLAYGROUND, JobKind.EXPORT):
+                job = queue.enqueue(session, Job(name=kind, kind=kind, source_job_id=source.id, created_at=0))
+                session.add(Artifact(job_id=job.key, kind="x", path="x", bytes=1, created_at=0))
+                session.add(ChatTurn(job_id=job.key, prompt="why?", asked_at=0))
+                put_metrics(session, job.key, 1, 0.0, {"loss": 1.0})
+        for lane in Lane:
+            while queue.claim_next(session, lane) is not None:
+                pass
+    _migrate_to(database, "0005", command.downgrade)
+    kept = [("merge", 1), ("playground", 1), ("train", None)]
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT kind, source_job_id FROM job ORDER BY kind")).all() == kept
+        for table in ("artifact", "chat_turn", "metric", "attempt", "event"):
+            jobs = connection.execute(text(f"SELECT DISTINCT job_id FROM {table} ORDER BY job_id")).all()
+            assert jobs == [(1,)] * (table in ("attempt", "event")) + [(3,), (4,)], table
+        assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+        assert connection.execute(text("PRAGMA integrity_check")).all() == [("ok",)]
+    with pytest.raises(IntegrityError, match="ck_job_kind"):
+        _set_kind(database, "export")
+    _migrate_to(database, "0006")
+    _set_kind(database, "export")
 
 
 def _set_kind(database: Database, kind: str) -> None:

@@ -72,6 +72,14 @@ def really_import(context: JobContext) -> int:
     return 0
 
 
+def leave_half(context: JobContext) -> int:
+    """Killed while half a merged model lies there."""
+    half = context.folder / ".merged.partial"
+    half.mkdir(exist_ok=True)
+    (half / "model.safetensors").write_bytes(bytes(1000))
+    return die(context)
+
+
 def wait_for_stop(context: JobContext) -> int:
     context.spool.phase("train")
     context.spool.metrics(1, {"loss": 2.0})
@@ -191,6 +199,7 @@ SCRIPTS = {
     "chat": chat,
     "complete": complete,
     "fail": fail,
+    "half": leave_half,
     "die": die,
     "import": really_import,
     "wait": wait_for_stop,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,33 @@ def test_a_merge_runs_beside_a_training_and_one_at_a_time(
     assert scripted.run_to_end(merge).status == JobStatus.COMPLETED
     scripted.run_until(lambda: scripted.job(other).phase == "train")
     assert scripted.job(training).status == JobStatus.RUNNING
+
+
+def test_a_merge_that_is_killed_too_often_leaves_nothing_half_written(
+    scripted: ScriptedWorker, queue_merge: Queue
+) -> None:
+    scripted.follow("half")
+    failed = scripted.run_to_end(merge := queue_merge())
+    assert (failed.status, failed.attempts) == (JobStatus.FAILED, 3)
+    folder = scripted.folder.job(merge.key)
+    assert sorted(path.name for path in folder.iterdir()) == ["attempts", "train.log"]
+
+
+def test_half_a_merge_goes_with_the_rescue_of_a_worker_that_died_with_it(
+    scripted: ScriptedWorker, queue_merge: Queue
+) -> None:
+    scripted.follow("wait")
+    merge = queue_merge()
+    scripted.run_until(lambda: scripted.job(merge).phase == "train")
+    orphan = scripted.take_over(Lane.MERGE)
+    half = scripted.folder.job(merge.key) / ".merged.partial"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(bytes(1000))
+    orphan._process.send(signal.SIGKILL)
+    assert orphan._process.wait(10)
+    scripted.worker.rescue()
+    assert scripted.job(merge).status == JobStatus.QUEUED
+    assert not half.exists()
 
 
 def test_a_cancelled_merge_leaves_the_training_alone(

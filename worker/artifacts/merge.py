@@ -63,13 +63,14 @@ def run_merge(context: JobContext) -> dict[str, Any]:
     meta = {**merge.describe(), "adapter_job_id": context.payload["adapter_job_id"]}
     if plan is None:
         wait_for_memory(context, merge.memory_bytes(), f"Merged through peft, since {reason}: that")
+    answer = str(Path(context.assignment.spool).with_name("proof.json"))
     target, needed = context.folder / "merged", (plan.bytes if plan else merge.estimate()) + _FILES_BYTES
     with publish_artifact(target, meta, needed) as folder:
         stages.enter("merge")
         how = merge.write(plan, reason, tokenizer, folder, stages)
         write_card(folder, merge.base, **merge.for_card(context.payload, how))
         stages.enter("verify")
-        proof = prove_apart(merge.task(folder, context.payload), stages.check_stop)
+        proof = prove_apart({**merge.task(folder, context.payload), "answer": answer}, stages.check_stop)
         meta["files"] = proof.pop("files")
         certificate = meta["certificate"] = {**proof, "base": merge.onto, "how": how}
         logger.info("%s", describe_certificate(certificate))

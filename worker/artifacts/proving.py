@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,29 +21,27 @@ _FURTHER = "The job's log says more. The adapter itself is unharmed and can be d
 def prove_apart(task: Mapping[str, Any], check_stop: Callable[[], None]) -> dict[str, Any]:
     """The certificate of a proof that passed. `check_stop`, which may raise, is called while it runs.
 
-    What the process says goes where this one's output goes; it ends when this one does, in whatever way.
-    Raises: MergeError that says what differs.
+    The task names the file that the `answer` is left in. What the process says goes where this one's output goes; it
+    ends when this one does, in whatever way. Raises: MergeError that says what differs.
     """
-    with tempfile.TemporaryDirectory(prefix="loradeck-proof-") as place:
-        answer = Path(place) / "answer.json"
-        process = subprocess.Popen(
-            PROOF_COMMAND,
-            stdin=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # what the job is asked by signals is not meant for it
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},  # a GPU that trains is left alone
-        )
-        try:
-            _tell(process, {**task, "answer": str(answer)})
-            while process.poll() is None:
-                check_stop()
-                time.sleep(_POLL_SECONDS)
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
-        return _read(answer, process.returncode)
+    process = subprocess.Popen(
+        PROOF_COMMAND,
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # what the job is asked by signals is not meant for it
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},  # a GPU that trains is left alone
+    )
+    try:
+        _tell(process, task)
+        while process.poll() is None:
+            check_stop()
+            time.sleep(_POLL_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+    return _read(Path(task["answer"]), process.returncode)
 
 
 def _tell(process: subprocess.Popen[str], task: Mapping[str, Any]) -> None:
