@@ -1,4 +1,4 @@
-// What every page needs beside htmx: theme, the stream's bookkeeping, the live log, times in the reader's zone.
+// What every page needs beside htmx: theme, the stream's bookkeeping, times in the reader's zone.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -101,27 +101,6 @@ function showRequestError(text) {
   const banner = byId("request-error");
   banner.textContent = `⚠ ${text}`;
   banner.hidden = false;
-}
-
-// --- The log: follows its end until the reader scrolls up. ---
-const MAX_LOG_LINES = 2000;
-const log = byId("log");
-
-if (log) {
-  const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
-  let following = true;
-  log.scrollTop = log.scrollHeight;
-  log.addEventListener("scroll", () => {
-    following = atEnd();
-    byId("log-state").textContent = following ? "" : "paused; scroll to the end to follow";
-  });
-  document.addEventListener("log", (event) => {
-    const { job_id, data } = JSON.parse(event.detail.data);
-    if (String(job_id) !== log.dataset.log) return;
-    const lines = log.textContent.split("\n").slice(0, -1).concat(data.lines);
-    log.textContent = lines.slice(-MAX_LOG_LINES).map((line) => `${line}\n`).join("");
-    if (following) log.scrollTop = log.scrollHeight;
-  });
 }
 
 // --- A field that differs from the preset or the default says so while it is typed. ---

@@ -16,20 +16,21 @@ from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.submit import training_yaml
 from app.core.table import MAX_ID
-from app.jobs import about, autopsy, controls, list_page, new, selection, series
+from app.jobs import about, autopsy, controls, list_page, new, parts, selection, series
 from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
 from app.jobs.timeline import describe_timeline
 from app.jobs.view import log_tail, view_job
 from app.web.dependencies import DatabaseDep, FolderDep, JobDep, SessionDep, WriteSessionDep
 from app.web.logs import log_response
-from app.web.templating import redirect, render
+from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
 
 router.include_router(list_page.router)
 router.include_router(selection.router)
 router.include_router(about.router)
+router.include_router(parts.router)
 router.include_router(new.router)  # ahead of /jobs/{job_id}
 router.include_router(autopsy.router)
 router.include_router(controls.router)
@@ -65,10 +66,10 @@ def show_job_overview(request: Request, job: JobDep, session: SessionDep, folder
 
 @router.get("/jobs/{job_id}/samples")
 def show_job_samples(request: Request, job: JobDep, session: SessionDep, folder: FolderDep) -> Response:
-    """The region with answers of the base model, the checkpoints and the final one, side by side."""
+    """Answers of the base model, the checkpoints and the final one, side by side."""
     view = view_job(session, folder, job)
     context = {"view": view, "timeline": describe_timeline(session, job, view.artifacts)}
-    return render(request, "jobs/_samples.html", context)
+    return render_region(request, "jobs/_samples.html", "jobs/samples.html", context)
 
 
 @router.post("/jobs/{job_id}/checkpoints/{step}/keep")

@@ -30,6 +30,7 @@ from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 from app.jobs.autopsy import ShownAutopsy, show_autopsy
 from app.jobs.outcome import Fact, describe_outcome
+from app.jobs.progress import Alert, Phase, find_alerts, list_phases
 
 LOG_TAIL_EVENTS = 200
 LOG_TAIL_LINES = 500
@@ -55,6 +56,8 @@ class JobView:
     source: Job | None
     receipt: dict[str, Any] | None
     outcome: Sequence[Fact]
+    phases: Sequence[Phase]
+    alerts: Sequence[Alert]
     autopsy: ShownAutopsy | None
     possible: Sequence[Action]  # what its state allows
     states: Sequence[State]  # what it can go on from
@@ -121,6 +124,8 @@ def view_job(session: Session, folder: DataFolder, job: Job) -> JobView:
         source=session.get(Job, job.source_job_id) if job.source_job_id else None,
         receipt=find_receipt(folder, job) if training and job.status in ENDED else None,
         outcome=outcome,
+        phases=list_phases(session, job),
+        alerts=find_alerts(session, job, artifacts),
         autopsy=show_autopsy(session, job),
         possible=possible_actions(folder, job),
         states=list_states(folder, job) if training else [],

@@ -38,6 +38,7 @@ _NAMES: dict[Rule, str] = {
     SEE: """
         openapi
         show_dashboard show_gpu stream_events show_frame search_palette list_all_artifacts
+        show_job_logs show_job_config show_job_artifacts
         api_gpu api_events
         list_jobs show_job show_job_overview show_job_samples download_job_log download_job_receipt
         show_comparison show_job_series show_job_readings show_job_marks download_job_series api_job_series

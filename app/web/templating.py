@@ -16,7 +16,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.core.accounts.identity import Identity
-from app.core.jobs.shown import in_words, typed
+from app.core.jobs.shown import in_words, show, typed
 from app.core.jobs.status import status_words
 from app.web.assets import Assets
 from app.web.frame import percent_of, read_frame
@@ -44,6 +44,7 @@ def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinj
         number=format_number,
         words=status_words,
         typed=typed,
+        shown=show_value,
         in_words=in_words,
         percent=percent_of,
     )
@@ -132,6 +133,11 @@ def format_clock(timestamp: float) -> Markup:
     return Markup('<time datetime="{}" data-clock>{}</time>').format(
         moment.isoformat(timespec="seconds"), moment.strftime("%H:%M UTC")
     )
+
+
+def show_value(value: Any) -> str:
+    """A spec's value for people."""
+    return "none" if value is None else show(value)
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
