@@ -26,6 +26,7 @@ from worker.context import INTERRUPT_SECONDS
 from worker.gpu import Sampler
 from worker.lanes import lane_of
 from worker.launch import Launcher
+from worker.notifier import Notifier, NotifierThread
 from worker.presence import Deposed, Presence
 from worker.probe import Probe
 from worker.readings import ReadingsThread, Running
@@ -63,6 +64,7 @@ class Worker:
         self._probe = probe
         self._readings = ReadingsThread(database, sampler)
         self._retention = RetentionThread(Retention(database, Rules.of(settings)))
+        self._notifications = NotifierThread(Notifier(database, self._folder, settings.notify_hosts))
         self._supervisors: dict[Lane, Supervisor] = {}
         self._stop = threading.Event()
         self._heartbeat_at = 0.0
@@ -76,6 +78,7 @@ class Worker:
         self._rescue = replace(self._rescue, adopts=True)
         self._readings.start()
         self._retention.start()
+        self._notifications.start()
 
     def run(self) -> None:
         """Work until told to stop. A database that does not answer costs a pause, never the running job."""
@@ -181,6 +184,7 @@ class Worker:
             _try_to(partial(supervisor.interrupt, max(0.0, give_up_at - time.monotonic())))
         self._children.end_spare()
         self._probe.end()
+        self._notifications.stop()
         self._retention.stop()
         self._readings.stop()
         _try_to(self._presence.leave)

@@ -15,8 +15,10 @@ from app.core.masking import masked, remember
 from app.core.paths import DataFolder, write_private
 
 HF_TOKEN = "hf_token"
+WEBHOOK_URL = "webhook_url"
 SECRETS: Mapping[str, tuple[str, str]] = {  # name -> its environment variable, what it is for
     HF_TOKEN: ("HF_TOKEN", "Hugging Face hub: private and gated models and datasets, and uploads"),
+    WEBHOOK_URL: ("LORADECK_WEBHOOK_URL", "where notifications go: whoever knows the address can write there"),
 }
 _MOST_CHARACTERS = 512
 

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
         gt=0,
         description="How long after its end a job's metrics and older log lines stay in the event log, in days.",
     )
+    notify_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts of this machine or of a private network that notifications may be sent to, as a JSON list.",
+    )
     log_level: str = Field("INFO", description="Level of the log on stderr.")
     url: str | None = Field(None, description="Client only: address of a dashboard elsewhere.")
     token: str | None = Field(None, description="Client only: API token of a dashboard elsewhere.")

@@ -8,6 +8,7 @@ from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, QueueState, WorkerState
 from app.core.metrics.models import MemoryReading, Metric, MetricBucket
 from app.core.models.models import BaseModel
+from app.core.notices.models import Notice, Webhook
 
 __all__ = [
     "ApiToken",
@@ -23,8 +24,10 @@ __all__ = [
     "MemoryReading",
     "Metric",
     "MetricBucket",
+    "Notice",
     "QueueState",
     "SamplePrompt",
     "User",
+    "Webhook",
     "WorkerState",
 ]

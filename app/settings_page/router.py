@@ -10,10 +10,12 @@ from fastapi.responses import Response
 from app.core.errors import InvalidInput
 from app.core.paths import DataFolder
 from app.core.secrets import HF_TOKEN, describe_secret, remove_secret, set_secret
+from app.settings_page import notifications
 from app.web.dependencies import FolderDep
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
+router.include_router(notifications.router)
 
 
 @router.get("/settings")

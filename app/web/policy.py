@@ -82,10 +82,11 @@ _NAMES: dict[Rule, str] = {
     """,
     SEE_AS_ADMIN: """
         show_users show_audit_log
-        show_settings api_list_secrets
+        show_settings show_notifications api_list_secrets
     """,
     CHANGE_AS_ADMIN: """
         create_user change_role reset_password log_user_out delete_user
+        set_notifications send_test_notification remove_notifications
         set_hub_token remove_hub_token api_set_secret api_remove_secret
     """,
 }
