@@ -35,7 +35,7 @@ Figures = dict[str, float]
 @contextmanager
 def running(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """`loradeck …` on the data folder, terminated at the end; its log is `bench.log` in the folder."""
-    environment = {**os.environ, "LORADECK_HOME": str(home), "LORADECK_SPARE_CHILD": "false"}
+    environment = {**os.environ, "LORADECK_HOME": str(home), "LORADECK_SPARE_CHILD": "false", "LORADECK_AUTH": "off"}
     with (home / "bench.log").open("ab") as log:
         process = subprocess.Popen([str(LORADECK), *arguments], env=environment, stdout=log, stderr=log)
     try:

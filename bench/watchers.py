@@ -181,7 +181,7 @@ def wait_until(condition: Any, what: str, home: Path) -> None:
 
 @contextmanager
 def counting_server(home: Path, port: int) -> Iterator[psutil.Process]:
-    environment = {**psutil.Process().environ(), "LORADECK_HOME": str(home)}
+    environment = {**psutil.Process().environ(), "LORADECK_HOME": str(home), "LORADECK_AUTH": "off"}
     command = [sys.executable, "-m", "bench.watched_server", "serve", "--no-worker", "--port", str(port)]
     with (home / "bench.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

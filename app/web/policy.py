@@ -24,6 +24,7 @@ class Rule:
 
 PUBLIC = Rule(None)
 SEE = Rule(Role.VIEWER)
+SEE_AS_MEMBER = Rule(Role.MEMBER)
 CHANGE = Rule(Role.MEMBER, changes=True)
 SEE_AS_ADMIN = Rule(Role.ADMIN)
 CHANGE_AS_ADMIN = Rule(Role.ADMIN, changes=True)
@@ -44,8 +45,6 @@ _NAMES: dict[Rule, str] = {
         show_comparison show_job_series show_job_readings show_job_marks download_job_series api_job_series
         download_job_spec confirm_selection api_job_spec api_import_job
         api_list_jobs api_show_job api_job_receipt api_job_autopsy api_job_metrics api_job_logs api_job_states
-        new_job show_fit show_launch show_sweep_preview export_yaml import_yaml
-        show_xray_link show_targets show_dataset_notes
         api_plan
         show_sweep api_show_sweep
         show_queue api_show_queue
@@ -56,6 +55,10 @@ _NAMES: dict[Rule, str] = {
         download_artifact download_file
         api_list_artifacts api_download_artifact api_download_file download download_one
         show_playground show_chat_state show_chat
+    """,
+    SEE_AS_MEMBER: """
+        new_job show_fit show_launch show_sweep_preview export_yaml import_yaml
+        show_xray_link show_targets show_dataset_notes
     """,
     CHANGE: """
         act_on_selection describe_job api_describe_job

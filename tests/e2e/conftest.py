@@ -64,6 +64,7 @@ def run_dashboard(home: Path, cache: Path, **more: str) -> Iterator[Dashboard]:
         "LORADECK_HOME": str(home),
         "LORADECK_CACHE": str(cache),
         "LORADECK_PORT": "0",
+        "LORADECK_AUTH": "off",
         "LORADECK_LOCAL_ROOTS": json.dumps([str(home.parent)]),
         **more,
     }
