@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from app.core.adapters.start import Start, find_start, start_faults
 from app.core.adapters.submit import INCOMING
 from app.core.artifacts.store import get_artifact, trained_kind
 from app.core.chats.asking import IDLE_SECONDS, find_trained
@@ -25,7 +26,7 @@ from app.core.jobs.queue import get_job
 from app.core.jobs.receipts import get_receipt
 from app.core.jobs.samples import find_sampled
 from app.core.jobs.sampling import FIELDS
-from app.core.jobs.spec import parse_spec
+from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.states import EXTENDED_AT
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import check_references
@@ -42,7 +43,8 @@ def build_payload(session: Session, folder: DataFolder, cache: Path, job: Job) -
 
 def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
     dataset = _need(session, Dataset, job.dataset_id)
-    faults = check_references(parse_spec(job.spec), _need(session, BaseModel, job.base_model_id), dataset)
+    spec, model = parse_spec(job.spec), _need(session, BaseModel, job.base_model_id)
+    faults = [*check_references(spec, model, dataset), *start_faults(session, folder, spec, model)]
     if faults:  # known only now where the model or the dataset was still being imported when the job was queued
         raise InvalidInput(faults)
     if "spec_sha256" not in (job.inputs or {}):  # queued without the data folder at hand
@@ -53,11 +55,20 @@ def _train(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
         "dataset": _dataset(folder, dataset),
         "proofs": str((folder.home / "proofs").resolve()),  # of base models, kept from job to job
         "rerun": _rerun(session, folder, job),
+        "init_adapter": _init_adapter(session, folder, spec),
         "inputs": job.inputs,
         "start_from": job.start_from,
         "sampled": find_sampled(session, job.key),
         "extended_at": job.summary.get(EXTENDED_AT),
     }
+
+
+def _init_adapter(session: Session, folder: DataFolder, spec: TrainingSpec) -> dict[str, Any] | None:
+    """The adapter that the training goes on from."""
+    start = find_start(session, spec)
+    if not isinstance(start, Start):
+        return None
+    return {"job_id": start.job.id, "path": str(start.place(folder)), "sha256": start.sha256}
 
 
 def _dataset(folder: DataFolder, dataset: Dataset) -> dict[str, Any]:
@@ -86,8 +97,11 @@ def _merge(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict
 
 
 def _adapter(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:
-    (source,) = (folder.job(job.key) / INCOMING).iterdir()
-    return {"base_model": _base_model(session, job), "source": str(source.resolve()), "spec": job.spec}
+    uploaded = "path" not in job.spec
+    source = next((folder.job(job.key) / INCOMING).iterdir()) if uploaded else Path(job.spec["path"])
+    spec = {name: value for name, value in job.spec.items() if name != "path"}
+    base = _base_model(session, job)
+    return {"base_model": base, "source": str(source.resolve()), "uploaded": uploaded, "spec": spec}
 
 
 def _export(session: Session, folder: DataFolder, _cache: Path, job: Job) -> dict[str, Any]:

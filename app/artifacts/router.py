@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
-from app.artifacts import page, push
+from app.artifacts import adapters, page, push
 from app.artifacts.downloads import send_file, send_zip
 from app.core.artifacts.deletion import delete_artifact, delete_files
 from app.core.artifacts.store import get_artifact
@@ -19,6 +19,7 @@ from app.web.templating import redirect
 router = APIRouter(include_in_schema=False)
 router.include_router(page.router)
 router.include_router(push.router)
+router.include_router(adapters.router)
 
 _READ = ["GET", "HEAD"]
 

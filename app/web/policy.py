@@ -50,7 +50,7 @@ _NAMES: dict[Rule, str] = {
         show_queue api_show_queue
         show_datasets show_dataset_list show_dataset show_xray show_xray_row show_check show_check_result
         api_list_datasets api_show_dataset api_dataset_rows api_show_check api_find_check api_show_preview
-        show_models show_model_list
+        show_models show_model_list show_adapters
         api_list_models api_show_model
         download_artifact download_file
         api_list_artifacts api_download_artifact api_download_file download download_one
@@ -73,7 +73,7 @@ _NAMES: dict[Rule, str] = {
         create_dataset create_hub_dataset import_dataset_again forget_dataset ask_xray ask_for_check cancel_check
         api_add_dataset api_add_hub_dataset api_import_dataset_again api_forget_dataset
         api_check_file api_ask_check api_ask_preview
-        create_model import_model_again
+        create_model import_model_again import_adapter
         api_add_model api_import_adapter
         start_chat ask stop_answer end_chat move_chat_to_cpu keep_sample drop_sample
     """,

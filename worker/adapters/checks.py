@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from app.core.adapters.fields import CONFIG, WEIGHTS
 from app.core.errors import InvalidInput
 from app.core.models.inspect import read_shapes
-from worker.adapters.unpack import CONFIG, WEIGHTS, AdapterError
+from worker.adapters.unpack import AdapterError
 
 _PREFIX = "base_model.model."
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>A|B|embedding_A|embedding_B)(?:\.weight)?")

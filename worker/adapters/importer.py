@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from app.core.adapters.fields import CONFIG, WEIGHTS, spec_fields
 from app.core.artifacts.manifest import hash_file
 from worker.adapters.checks import read_config, require_base, require_fit
-from worker.adapters.unpack import CONFIG, WANTED, WEIGHTS, unpack
+from worker.adapters.unpack import WANTED, source_bytes, unpack
 from worker.artifacts.folders import folder_bytes, publish_artifact
 from worker.base_models.stages import Stages
 from worker.context import JobContext
@@ -22,17 +23,18 @@ _FILES_BYTES = 32 << 20
 
 
 def run_adapter_import(context: JobContext) -> dict[str, Any]:
-    """Write the job's `adapter` folder from the uploaded zip; returns {adapter_bytes, tensors, r, trained_on}.
+    """Write the job's `adapter` folder; returns {adapter_bytes, tensors, r, trained_on, fields}: the last of a spec.
 
-    Payload: source (the zip), base_model {name, path, hub_id}, spec. Its configuration then names the base as it is
-    registered here. Raises: AdapterError with the reason, DiskFull, JobCancelled.
+    Payload: source (a zip or a folder), uploaded (it is ours, and goes), base_model {name, path, hub_id}, spec. The
+    adapter's configuration then names the base as it is registered here.
+    Raises: AdapterError with the reason, DiskFull, JobCancelled.
     """
     source, base, stages = Path(context.payload["source"]), context.payload["base_model"], Stages(context, 3)
     target = context.folder / "adapter"
     meta: dict[str, Any] = {"kind": "adapter", "base_model": {"name": base["name"]}, "spec": context.payload["spec"]}
     try:
         stages.enter("load")
-        with publish_artifact(target, meta, 2 * source.stat().st_size + _FILES_BYTES) as folder:
+        with publish_artifact(target, meta, 2 * source_bytes(source) + _FILES_BYTES) as folder:
             unpack(source, folder, stages.check_stop)
             config = read_config(folder)
             require_base(config, base)
@@ -43,12 +45,18 @@ def run_adapter_import(context: JobContext) -> dict[str, Any]:
             _complete_tokenizer(folder, Path(base["path"]))
             stages.enter("save")
     finally:
-        shutil.rmtree(source.parent, ignore_errors=True)
+        if context.payload.get("uploaded", True):
+            shutil.rmtree(source.parent, ignore_errors=True)
     stages.finish()
     context.spool.artifact("adapter", "adapter")
     logger.info("%d tensors of rank %s fit %s", tensors, config.get("r"), base["name"])
-    trained_on = meta["imported"]["trained_on"]
-    return {"adapter_bytes": folder_bytes(target), "tensors": tensors, "r": config.get("r"), "trained_on": trained_on}
+    return {
+        "adapter_bytes": folder_bytes(target),
+        "tensors": tensors,
+        "r": config.get("r"),
+        "trained_on": meta["imported"]["trained_on"],
+        "fields": spec_fields(config),
+    }
 
 
 def _name_base(folder: Path, config: dict[str, Any], name: str) -> None:

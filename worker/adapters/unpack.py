@@ -1,16 +1,17 @@
-"""An uploaded zip, unpacked without trust: only the files that an adapter needs, under the names they have there."""
+"""A zip or a folder, taken in without trust: only the files that an adapter needs, under the names they have there."""
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from app.core.adapters.fields import CONFIG, WEIGHTS
 from app.core.errors import JobError
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 WANTED = frozenset(
     {
         CONFIG, WEIGHTS, "README.md", "LICENSE", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -30,8 +31,19 @@ class AdapterError(JobError):
     code = "adapter"
 
 
+def source_bytes(source: Path) -> int:
+    """What the source takes on the disk, as far as it is wanted. Raises: AdapterError where it is gone."""
+    files = [source / name for name in WANTED] if source.is_dir() else [source]
+    if not source.exists():
+        raise AdapterError(f"{source} is gone.", advice="Put it back, or upload a zip of it.")
+    return sum(file.lstat().st_size for file in files if os.path.lexists(file))
+
+
 def unpack(source: Path, target: Path, check_stop: Callable[[], None] = lambda: None) -> None:
-    """Fill the empty folder `target` from a zip. Raises: AdapterError; OSError of a full disk."""
+    """Fill the empty folder `target` from a zip or a folder. Raises: AdapterError; OSError of a full disk."""
+    if source.is_dir():
+        _copy_folder(source, target, check_stop)
+        return
     try:
         with zipfile.ZipFile(source) as archive:
             root = _find_root(archive)
@@ -40,6 +52,39 @@ def unpack(source: Path, target: Path, check_stop: Callable[[], None] = lambda: 
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
         advice = "Pack the adapter's folder as an ordinary zip, without a password."
         raise AdapterError(f"The file is not a zip that can be read: {error}", advice=advice) from error
+
+
+def _copy_folder(source: Path, target: Path, check_stop: Callable[[], None]) -> None:
+    """The files that an adapter needs, however late somebody puts a link in the place of one."""
+    folder = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = set(os.listdir(folder))
+        if CONFIG not in names:
+            raise AdapterError(f"{source} holds no {CONFIG}.", advice="Name the folder that save_pretrained wrote.")
+        refuse_pickles(names)
+        for name in sorted(WANTED & names):
+            _copy(folder, name, target / name, check_stop)
+    finally:
+        os.close(folder)
+
+
+def _copy(folder: int, name: str, target: Path, check_stop: Callable[[], None]) -> None:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        advice = "Copy the folder with its links followed (cp -rL) and import the copy."
+        raise AdapterError(f"{name} is a link, which is not followed.", advice=advice) from error
+    with os.fdopen(descriptor, "rb") as source, target.open("xb") as out:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise AdapterError(f"{name} is no plain file.")
+        if name != WEIGHTS and found.st_size > _MOST_SMALL_BYTES:
+            raise AdapterError(f"{name} has {found.st_size:,} bytes; of an adapter it has a few.")
+        while chunk := source.read(_CHUNK_BYTES):
+            check_stop()
+            out.write(chunk)
 
 
 def _find_root(archive: zipfile.ZipFile) -> PurePosixPath:

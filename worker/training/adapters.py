@@ -23,8 +23,9 @@ CONFIG = "adapter_config.json"
 
 
 def base_stays(spec: TrainingSpec) -> bool:
-    """Whether the base model is there again, at any time, with the adapter switched off."""
-    return spec.method != "full" and spec.bias == "none" and not starts_from_weights(spec)
+    """Whether what the training starts as is there again, at any time, with the adapter switched off."""
+    new = spec.init_adapter is None
+    return new and spec.method != "full" and spec.bias == "none" and not starts_from_weights(spec)
 
 
 def write_adapter(model: Any, folder: Path, initial: Mapping[str, torch.Tensor]) -> None:

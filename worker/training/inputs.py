@@ -30,6 +30,7 @@ def check_inputs(context: JobContext) -> None:
         *_changes_of_spec(context.folder / SPEC, then.get("spec_sha256")),
         *_changes_of_model(context.payload["base_model"], then.get("model_files")),
         *_changes_of_rows(context.payload["dataset"], then.get("dataset_sha256")),
+        *_changes_of_start(context.payload.get("init_adapter"), then.get("init_adapter_sha256")),
     ]
     if changes:
         raise InputChanged(
@@ -62,6 +63,12 @@ def _changes_of_rows(dataset: Mapping[str, Any], sha256: str | None) -> Iterator
         yield f"the rows of dataset {dataset['name']} are gone ({path})"
     elif then and (now := hash_rows(path)) != then:
         yield f"the rows of dataset {dataset['name']} have changed ({path}: {_hashes(then, now)})"
+
+
+def _changes_of_start(start: Mapping[str, Any] | None, sha256: str | None) -> Iterator[str]:
+    """Its files are compared with what was saved of them when they are loaded."""
+    if start is not None and sha256 and start["sha256"] != sha256:
+        yield f"the adapter of job {start['job_id']} is another one ({_hashes(sha256, start['sha256'])})"
 
 
 def _hashes(then: str, now: str) -> str:

@@ -26,7 +26,7 @@ def describe_origin(
     payload: Mapping[str, Any], row_lengths: Sequence[int], initial: Mapping[str, torch.Tensor]
 ) -> dict[str, str]:
     """What decides a run, as hashes. `initial` is what `initial_lora` returned: an SVD may differ between machines."""
-    start = hashlib.sha256()
+    start = hashlib.sha256(str((payload.get("init_adapter") or {}).get("sha256", "")).encode())
     for name, tensor in sorted(initial.items()):
         start.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
     spec = dict(payload["spec"])

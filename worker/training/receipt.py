@@ -47,6 +47,7 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
             **{key: base.get(key) for key in ("name", "architecture", "hub_id", "revision")},
             "sha256": hash_model(Path(base["path"])),
         },
+        "init_adapter": _name_start(context.payload.get("init_adapter")),
         "versions": describe_versions(spec, hardware),
         "hardware": describe_hardware(hardware),
         "result": summary,
@@ -55,6 +56,10 @@ def write_receipt(context: JobContext, spec: TrainingSpec, hardware: Hardware, s
     content = json.dumps(receipt, indent=2, ensure_ascii=False, allow_nan=False).encode()
     save_when_it_fits(context, lambda: _replace(target, content))
     return target
+
+
+def _name_start(start: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if start is None else {"name": f"of job {start['job_id']}", "sha256": start["sha256"]}
 
 
 def _replace(target: Path, content: bytes) -> None:

@@ -30,6 +30,9 @@ def check_rerun(context: JobContext, spec: TrainingSpec, hardware: Hardware) -> 
     receipt, base, hardware_now = rerun["receipt"], context.payload["base_model"], describe_hardware(hardware)
     _require_same(rerun["job_id"], "dataset", receipt["dataset"], context.payload["dataset"]["sha256"])
     _require_same(rerun["job_id"], "base model", receipt["base_model"], hash_model(Path(base["path"])))
+    if receipt.get("init_adapter") is not None:
+        start = context.payload["init_adapter"]
+        _require_same(rerun["job_id"], "adapter to start from", receipt["init_adapter"], start["sha256"])
     found = [
         *_compare(receipt["versions"], describe_versions(spec, hardware)),
         *_compare(receipt["hardware"], {key: hardware_now[key] for key in _DECIDING}),

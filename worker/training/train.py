@@ -28,6 +28,7 @@ from worker.training.receipt import write_receipt
 from worker.training.rerun import check_rerun
 from worker.training.rows import load_rows
 from worker.training.run import Run
+from worker.training.start import take_start
 from worker.training.trainer import choose_optim
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ logger = logging.getLogger(__name__)
 def run_training(context: JobContext) -> dict[str, Any]:
     """Train the payload's spec and save what was trained below the job's folder; returns the job's summary.
 
-    Payload: spec, base_model {name, path, architecture}, proofs (a folder to keep them in, or none), dataset {name,
+    Payload: spec, init_adapter ({job_id, path, sha256} of what it goes on from, or none), base_model {name, path,
+    architecture}, proofs (a folder to keep them in, or none), dataset {name,
     path, tokens (a folder to keep them in), format, sha256 of the file at path}, inputs (what it was queued on, as
     `app.core.jobs.inputs` keeps it, or none), start_from (the step of the state to go on from, 0 for anew, or none),
     sampled ({steps, base}: of which steps, and whether of the base, samples were told; or none), extended_at (the steps
@@ -63,6 +65,8 @@ def run_training(context: JobContext) -> dict[str, Any]:
     else:
         named = (base.get("hub_id") or base["name"], base.get("revision") if base.get("hub_id") else None)
         model = add_lora(base_model_of(base["path"], hardware, quantization), spec, *named)
+        if context.payload.get("init_adapter") is not None:
+            take_start(model, context.payload["init_adapter"])
     if hardware.device.type == "cpu":
         quicken_dropout(model)
     context.spool.phase("tokenize")

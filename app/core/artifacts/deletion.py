@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.core.artifacts.manifest import kept_mark
 from app.core.artifacts.models import Artifact
@@ -87,9 +87,9 @@ def _delete(database: Database, folder: DataFolder, job: Job, artifacts: Sequenc
 def _require_unused(session: Session, job: Job, artifacts: Sequence[Artifact]) -> None:
     """Raises: Conflict that names the job which has not ended."""
     owners = {job.key, *(each.job_id for each in artifacts)}
-    users = select(Job).where(
-        col(Job.id).in_(owners) | col(Job.source_job_id).in_(owners), col(Job.status).not_in(ENDED)
-    )
+    starts = func.json_extract(col(Job.spec), "$.init_adapter").in_([str(owner) for owner in owners])
+    involved = col(Job.id).in_(owners) | col(Job.source_job_id).in_(owners) | starts
+    users = select(Job).where(involved, col(Job.status).not_in(ENDED))
     user = session.exec(users.order_by(col(Job.id))).first()
     if user is not None:
         raise Conflict(

@@ -57,7 +57,7 @@ class TrainingSpec(  # pydantic takes the fields of the last base first
             raise PydanticCustomError("bool_as_number", "Input should be a number")
         return value
 
-    @field_validator("base_model", "dataset", mode="before")
+    @field_validator("base_model", "dataset", "init_adapter", mode="before")
     @classmethod
     def _take_ids(cls, value: Any) -> Any:
         """An id in YAML or JSON is a number."""

@@ -27,6 +27,7 @@ _LORA_DEFAULTS: dict[str, Any] = {  # what `method: full` has no use for; a valu
     "modules_to_save": [],
     "rank_pattern": {},
     "alpha_pattern": {},
+    "init_adapter": None,
 }
 
 
@@ -41,6 +42,11 @@ def combination_faults(spec: TrainingSpec) -> list[Fault]:
     checks = [
         (orthogonal and spec.r % 2, "r", f"must be even for init_lora_weights: orthogonal (got {spec.r})"),
         (orthogonal and odd, "rank_pattern", f"must hold even ranks for init_lora_weights: orthogonal (got {odd})"),
+        (
+            spec.init_adapter is not None and spec.init_lora_weights != "default",
+            "init_lora_weights",
+            "is for a new adapter; with init_adapter use default",
+        ),
         (both, "modules_to_save", f"also in target_modules: {', '.join(both)}; a module is trained whole or by LoRA"),
         (
             spec.early_stopping_patience is not None and not spec.eval_fraction,

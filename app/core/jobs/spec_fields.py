@@ -117,6 +117,15 @@ class LoraFields(BaseModel):
         {}, "Alpha pattern", "Another alpha for modules whose name matches, as `q_proj: 64`.", advanced=True
     )
 
+    init_adapter: str | None = _lora(
+        None,
+        "Start from adapter",
+        "Id of a job whose adapter is trained on, instead of starting a new one: a training's, or an imported one. "
+        "Rank, alpha and modules must be those that it has.",
+        advanced=True,
+        min_length=1,
+    )
+
 
 class QuantisationFields(BaseModel):
     """How the frozen weights are held. Names are those of transformers' BitsAndBytesConfig."""

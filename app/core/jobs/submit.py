@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlmodel import Session
 
+from app.core.adapters.start import Start, find_start, start_faults
 from app.core.artifacts.store import find_artifact
 from app.core.datasets.kinds import RowKind
 from app.core.datasets.models import Dataset, DatasetStatus
@@ -58,6 +59,8 @@ def check_values(session: Session, values: Mapping[str, Any]) -> list[Fault]:
     faulty = {fault.field for fault in faults}
     model, dataset = find_model(session, spec.base_model), find_dataset(session, spec.dataset)
     more = [*capability_faults(spec, find_capabilities(session)), *check_references(spec, model, dataset)]
+    if model is not None and not faults:
+        more += start_faults(session, None, spec, model)
     if model is None and "/" not in spec.base_model:  # else it would be registered
         more.append(_unknown_model(session, spec))
     if dataset is None:
@@ -77,6 +80,7 @@ def submit_training(
     With the data folder the job's spec.yaml is written there. Raises: InvalidInput with every fault.
     """
     model, dataset, faults = _find_references(session, spec, local_roots)
+    faults += start_faults(session, folder, spec, model) if model is not None else ()
     if faults or model is None or dataset is None:
         raise InvalidInput(faults)
     job = Job(
@@ -85,7 +89,7 @@ def submit_training(
         spec=spec.model_dump(mode="json"),
         base_model_id=model.id,
         dataset_id=dataset.id,
-        inputs=record_inputs(model, dataset),
+        inputs={**record_inputs(model, dataset), **_record_start(session, spec)},
         created_at=time.time(),
     )
     enqueue(session, job)
@@ -159,6 +163,11 @@ def _find_references(
     if dataset is None:
         faults.append(_unknown_dataset(session, spec))
     return model, dataset, faults
+
+
+def _record_start(session: Session, spec: TrainingSpec) -> dict[str, Any]:
+    start = find_start(session, spec)
+    return {"init_adapter_sha256": start.sha256} if isinstance(start, Start) else {}
 
 
 def check_references(spec: TrainingSpec, model: BaseModel | None, dataset: Dataset | None) -> list[Fault]:

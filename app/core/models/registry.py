@@ -146,6 +146,16 @@ def _local_path(reference: str) -> Path | None:
         raise InvalidInput(f"{reference[:200]!r} is not a usable path: {error}", field="path") from error
 
 
+def allowed_path(reference: str, roots: Sequence[Path]) -> Path:
+    """What a user names on this machine, where it lies under one of the roots. Raises: InvalidInput on `path`."""
+    if not reference.strip():
+        raise InvalidInput("Give a folder or a zip of this machine.", field="path")
+    path = _local_path(reference.strip())
+    if path is None:
+        raise InvalidInput(f"{reference!r:.200} does not exist.", field="path")
+    return _allowed(path, roots)
+
+
 def _allowed(path: Path, roots: Sequence[Path]) -> Path:
     real = path.resolve()
     if not any(real.is_relative_to(root.expanduser().resolve()) for root in roots):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import stat
 import struct
 import zipfile
@@ -55,17 +56,22 @@ def pack(contents: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> b
     return out.getvalue()
 
 
+def named_base(tmp_path: Path) -> dict[str, Any]:
+    """A base model of one module."""
+    base = write_model(tmp_path / "tiny", shapes={"model.layers.0.self_attn.q_proj.weight": [8, 8]})
+    return {"name": "tiny", "path": str(base), "hub_id": "owner/Tiny"}
+
+
 @pytest.fixture
 def take_in(tmp_path: Path) -> Import:
     """Run the import of a zip's bytes; its result, and the job's folder."""
-    base = write_model(tmp_path / "tiny", shapes={"model.layers.0.self_attn.q_proj.weight": [8, 8]})
+    named = named_base(tmp_path)
 
     def take_in(content: bytes) -> tuple[Any, Path]:
         job = tmp_path / "job"
         source = job / "uploaded" / "incoming"
         source.parent.mkdir(parents=True)
         source.write_bytes(content)
-        named = {"name": "tiny", "path": str(base), "hub_id": "owner/Tiny"}
         payload = {"source": str(source), "base_model": named, "spec": {"method": "lora"}}
         context = make_context(job, "adapter", payload)
         return (run_adapter_import(context), read_records(context)), job
@@ -157,3 +163,46 @@ def test_what_is_no_adapter_of_this_base_is_refused_and_nothing_is_left(
     assert left(tmp_path / "job") == []
     assert left(tmp_path) == sorted([*before, "job"])
     assert not Path("/tmp/evil").exists()
+
+
+def test_a_folder_is_copied_and_left_as_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "shared" / "mine"
+    source.mkdir(parents=True)
+    for name, content in files().items():
+        (source / name).write_bytes(content)
+    (source / "notes.txt").write_text("not wanted")
+    payload = {"base_model": named_base(tmp_path), "source": str(source), "uploaded": False, "spec": {}}
+    summary = run_adapter_import(make_context(tmp_path / "job", "adapter", payload))
+    assert folder_fault(tmp_path / "job" / "adapter") is None
+    assert not (tmp_path / "job" / "adapter" / "notes.txt").exists()
+    assert {path.name for path in source.iterdir()} == {*files(), "notes.txt"}
+    assert summary["fields"] == {"r": 2}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda place: (place / "adapter_config.json").unlink(), "holds no adapter_config.json"),
+        (lambda place: _link(place / "adapter_model.safetensors"), "is a link, which is not followed"),
+        (lambda place: _link(place / "adapter_config.json"), "is a link, which is not followed"),
+        (lambda place: (place / "adapter_model.safetensors").rename(place / "adapter_model.bin"), "pickled"),
+        (lambda place: shutil.rmtree(place), "is gone"),
+    ],
+    ids=["no config", "linked weights", "linked config", "pickle", "gone"],
+)
+def test_a_folder_that_is_no_adapter_is_refused(tmp_path: Path, spoil: Callable[[Path], object], said: str) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    for name, content in files().items():
+        (source / name).write_bytes(content)
+    spoil(source)
+    payload = {"base_model": named_base(tmp_path), "source": str(source), "uploaded": False, "spec": {}}
+    with pytest.raises(AdapterError, match=said):
+        run_adapter_import(make_context(tmp_path / "job", "adapter", payload))
+    assert not (tmp_path / "job" / "adapter").exists()
+
+
+def _link(file: Path) -> None:
+    moved = file.parent.parent / f"elsewhere-{file.name}"
+    file.rename(moved)
+    file.symlink_to(moved)
