@@ -24,7 +24,6 @@ from worker.artifacts.saving import (
     write_card,
 )
 from worker.artifacts.streaming import Trained, stream
-from worker.artifacts.through_peft import merge_through_peft, write_rounded
 from worker.artifacts.verify import describe_certificate, dtype_name
 from worker.base_models.checks import check_weights
 from worker.base_models.stages import Stages
@@ -140,6 +139,8 @@ class Merge:
     def write(self, plan: Plan | None, reason: str, tokenizer: Any, folder: Path, stages: Stages) -> str:
         """Everything but the card; returns how it was done. Raises: MergeError, ModelLoadError."""
         if plan is None:
+            from worker.artifacts.through_peft import merge_through_peft, write_rounded  # takes a second
+
             model = merge_through_peft(self.base, self.adapter, self._few_bits, self.trained_dtype)
             stages.check_stop()
             write_rounded(model, tokenizer, folder, self.dtype)

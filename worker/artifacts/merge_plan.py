@@ -83,10 +83,18 @@ def make_plan(base: Path, adapter: Path, dtype: torch.dtype, *, quantised: bool)
     return Plan(skeleton, _in_shards(skeleton, targets), vocabulary, bool(apart))
 
 
-def does_not_fit(name: str, dtype: torch.dtype) -> MergeError:
-    """Of a weight with values beyond those of a type."""
-    told = str(dtype).removeprefix("torch.")
-    return MergeError(f"{name} holds values that do not fit into {told}.", advice="Merge in bf16 instead.")
+def require_finite(name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
+    """Raises: MergeError. A sum finds out in one pass whether the values need to be looked at one by one."""
+    suspect = rounded.is_floating_point() and not torch.isfinite(rounded.sum(dtype=torch.float32))
+    if not suspect or torch.isfinite(rounded).all():
+        return
+    if torch.isfinite(exact).all():
+        told = str(rounded.dtype).removeprefix("torch.")
+        raise MergeError(f"{name} holds values that do not fit into {told}.", advice="Merge in bf16 instead.")
+    raise MergeError(
+        f"{name} is not finite: base model or adapter holds values that are no numbers.",
+        advice="Merge an earlier checkpoint, if its losses were still finite.",
+    )
 
 
 def _target(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from worker.inference.generate import stop_token_ids
+from worker.inference.prompts import stop_token_ids
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import torch
 
 from worker.artifacts.blocks import Block, Scratch, blocks_of
 from worker.artifacts.dequantized import Requantized
-from worker.artifacts.merge_plan import Plan, Target, does_not_fit
+from worker.artifacts.merge_plan import Plan, Target, require_finite
 from worker.artifacts.shard_file import ShardFile
 from worker.artifacts.tensors import read_into
 from worker.base_models.checks import INDEX_FILE, SINGLE_FILE
@@ -118,7 +118,7 @@ def _merge_target(target: Target, file: ShardFile, trained: Trained | None, scra
                 target.change.apply(weight, block.first)
             place = file.place(target.name, block.begin * target.dtype.itemsize)
             raw = scratch.to_write(block.elements * target.dtype.itemsize, place)
-            _require_finite(target, raw.view(target.dtype).copy_(weight.reshape(-1)))
+            require_finite(target.name, weight, raw.view(target.dtype).copy_(weight.reshape(-1)))
             file.write(place, raw)
         if target.change is not None:
             target.change.free()
@@ -160,10 +160,3 @@ def _requantized(
         shape = (block.rows, block.row_elements)
         restored = held.give(number, shape[::-1] if target.transposed else shape).float()
         yield block, restored.T.contiguous() if target.transposed else restored
-
-
-def _require_finite(target: Target, values: torch.Tensor) -> None:
-    """Raises: MergeError. A sum finds out in one pass whether the values need to be looked at one by one."""
-    suspect = values.is_floating_point() and not torch.isfinite(values.sum(dtype=torch.float32))
-    if suspect and not torch.isfinite(values).all():
-        raise does_not_fit(target.name, target.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from worker.artifacts.merge_plan import does_not_fit
+from worker.artifacts.merge_plan import require_finite
 from worker.artifacts.saving import save_model
 from worker.training.adapters import load_adapter
 from worker.training.model import Hardware, load_base_model
@@ -30,6 +30,5 @@ def merge_through_peft(base: Path, adapter: Path, quantization: Quantization | N
 def write_rounded(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
     """Round once, and save. Raises: MergeError that names the weight which does not fit into `dtype`."""
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter.data.to(dtype)).all():
-            raise does_not_fit(name, dtype)
+        require_finite(name, parameter.data, parameter.data.to(dtype))
     save_model(model, tokenizer, folder, dtype)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.worker.tiny import make_context, save_tiny_model, train_payload, write_rows
+from worker.context import JobContext
 from worker.training.train import run_training
 
 
@@ -50,3 +51,15 @@ def trained_quantised(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
     """On a base held in 4 bits, as wide as a block of values that is quantised, or in 8 bits."""
     folder = tmp_path_factory.mktemp("quantised")
     return _train(folder, tied=True, method="qlora", eval_fraction=0, **request.param)
+
+
+def merge_job(trained: Trained, folder: Path, dtype: str = "bf16", name: str = "tiny", **more: Any) -> JobContext:
+    """The context of a job that merges it."""
+    payload = {
+        **more,
+        "base_model": {"name": name, "path": str(trained.model)},
+        "adapter_path": str(trained.adapter),
+        "adapter_job_id": 1,
+        "dtype": dtype,
+    }
+    return make_context(folder / "job", "merge", payload)
