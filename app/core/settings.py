@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         description="Folders from which local models may be registered, as a JSON list of paths.",
     )
     auth: Literal["accounts", "off"] = Field(
-        "off", description="`accounts`: people log in. `off`: whoever reaches the dashboard is an admin."
+        "accounts", description="`accounts`: people log in. `off`: whoever reaches the dashboard is an admin."
     )
     open_bind: bool = Field(
         False,
