@@ -12,13 +12,15 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from app.core.errors import ModelLoadError
+from app.core.models.gguf_header import read_header
+from worker.base_models.gguf_tokenizer import restore_splitting
 from worker.base_models.publish import hash_file, hold_lock, make_read_only, publish_folder
 from worker.base_models.stages import Stages
 
 logger = logging.getLogger(__name__)
 
 STAGES = 5  # hash, read the tokenizer, read the weights, write, verify
-_FORMAT = 1  # raise it when a conversion writes other files than before: a cached model is then made anew
+_FORMAT = 2  # raise it when a conversion writes other files than before: a cached model is then made anew
 _MAGIC = b"GGUF"
 
 
@@ -63,6 +65,7 @@ def write_converted(file: Path, digest: str, folder: Path, stages: Stages) -> No
     """Read, write, verify. Raises: ModelLoadError, JobCancelled."""
     stages.enter("load")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    restore_splitting(tokenizer, read_header(file).metadata)
     stages.enter("convert")
     model = dense_model(file)
     tokenizer.model_max_length = model.config.max_position_embeddings

@@ -78,6 +78,11 @@ def pre_tokenizer_name(tokenizer: Mapping[str, Any]) -> str | None:
     return None
 
 
+def split_expression(name: str) -> str | None:
+    """The expression by which what llama.cpp calls so splits text; None where it is no single one, or not known."""
+    return next((expression for expression, known in _SPLITS.items() if known == name), None)
+
+
 def gguf_faults(folder: Path) -> Iterator[str]:
     """Why the model of a folder cannot be exported; nothing where it can. Raises: InvalidInput."""
     config, tokenizer = read_object(folder / "config.json"), read_object(folder / "tokenizer.json")

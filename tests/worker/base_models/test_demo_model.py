@@ -46,6 +46,14 @@ def test_header_tells_what_the_conversion_makes(summary: dict[str, Any]) -> None
         assert getattr(before, name) == getattr(after, name), name
 
 
+def test_each_digit_is_a_token_as_the_model_was_trained(summary: dict[str, Any]) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(summary["path"])
+    assert tokenizer.tokenize("a  2024") == ["a", "ĠĠ", "2", "0", "2", "4"]
+    assert tokenizer.tokenize("3.14") == ["3", ".", "1", "4"]
+
+
 def test_demo_model_knows_the_capital_of_france(summary: dict[str, Any], tmp_path: Path) -> None:
     payload = {
         "base_model": {"path": summary["path"]},

@@ -14,11 +14,13 @@ from transformers import PreTrainedTokenizerFast
 _WEIGHT_TYPES = {"f32": gguf.GGMLQuantizationType.F32, "q8_0": gguf.GGMLQuantizationType.Q8_0}
 
 
-def write_gguf(path: Path, model: Any, tokenizer: PreTrainedTokenizerFast, *, weights: str = "f32") -> Path:
+def write_gguf(
+    path: Path, model: Any, tokenizer: PreTrainedTokenizerFast, *, weights: str = "f32", pre: str = "gpt-2"
+) -> Path:
     """Write model and tokenizer; `weights` is f32 or q8_0 (matrices only)."""
     writer = GGUFWriter(path, "llama")
     _add_config(writer, model.config)
-    _add_tokenizer(writer, tokenizer, model.config.vocab_size)
+    _add_tokenizer(writer, tokenizer, model.config.vocab_size, pre)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight":  # tied: a GGUF stores it once
@@ -47,13 +49,13 @@ def _add_config(writer: GGUFWriter, config: Any) -> None:
     writer.add_vocab_size(config.vocab_size)
 
 
-def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:
+def _add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, vocab_size: int, pre: str) -> None:
     bpe = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     tokens += [f"<unused{i}>" for i in range(vocab_size - len(tokens))]
     special = set(tokenizer.all_special_ids)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types([TokenType.CONTROL if i in special else TokenType.NORMAL for i in range(vocab_size)])
     writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])
