@@ -117,6 +117,7 @@ def _playground(session: Session, folder: DataFolder, _cache: Path, job: Job) ->
         "spec": trained,
         "prompt": job.spec["prompt"],
         "system": job.spec.get("system"),
+        "messages": job.spec.get("messages"),
         **{name: job.spec[name] for name in FIELDS if name in job.spec},
     }
 

@@ -15,12 +15,16 @@ from app.api import (
     plan,
     previews,
     queue,
+    samples,
     secrets,
     sweeps,
     system,
 )
 
 router = APIRouter(prefix="/api/v1")
-_PARTS = (system, jobs, sweeps, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan, secrets)
+_PARTS = (
+    *(system, jobs, sweeps, controls, queue, checks, datasets, previews, models, artifacts, adapters, plan),
+    *(secrets, samples),
+)
 for part in _PARTS:
     router.include_router(part.router)

@@ -274,6 +274,9 @@ class MergeIn(BaseModel):
 class GenerateIn(Sampling):
     """One question, and how to answer it."""
 
-    prompt: str
+    prompt: str = ""
+    messages: list[Any] | None = Field(
+        None, description="In the prompt's place: [{role, content}], the last one the user's."
+    )
     base: bool = Field(False, description="Ask the base model, as it was before training.")
     system: str = Field("", description="A system prompt; empty leaves it to the model's chat template.")

@@ -20,6 +20,7 @@ from app.cli import (
     plan,
     previews,
     recipes,
+    samples,
     secrets,
     server,
     sweeps,
@@ -48,6 +49,7 @@ for name, group in (
     ("artifacts", artifacts.app),
     ("adapters", adapters.app),
     ("secrets", secrets.app),
+    ("samples", samples.app),
     ("users", accounts.users),
     ("tokens", accounts.tokens),
 ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json as json_format
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,7 +14,7 @@ from app.cli.client import Client
 from app.cli.downloads import check_file, check_zip, downloading
 from app.cli.jobs import show_ended, show_job, wait_for
 from app.cli.output import EXIT_FAILED, AsJson, print_json, print_table
-from app.core.errors import NotFound
+from app.core.errors import InvalidInput, NotFound
 from app.core.jobs.sampling import LARGEST_SEED, MOST_NEW_TOKENS
 
 app = typer.Typer(help="List and download what jobs produced.", no_args_is_help=True)
@@ -127,6 +129,20 @@ def _present(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
+def _conversation(file: Path | None) -> dict[str, Any]:
+    """{messages}, or nothing without a file. Raises: InvalidInput."""
+    if file is None:
+        return {}
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        messages = json_format.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{file} cannot be read as JSON: {error}", field="messages") from None
+    if not isinstance(messages, list):
+        raise InvalidInput(f"{file} holds no list of turns.", field="messages")
+    return {"messages": messages}
+
+
 def _find(client: Client, job: int, kind: str, step: int | None, artifact_id: int | None) -> dict[str, Any] | None:
     """The newest of a kind, of one step or with one id if asked."""
     of_kind = (a for a in client.get(f"/jobs/{job}/artifacts") if a["kind"] == kind)
@@ -177,7 +193,10 @@ def export(
 @top.command("generate")
 def generate(
     job: int,
-    prompt: Annotated[str, typer.Option(help="What to ask.")],
+    prompt: Annotated[str, typer.Option(help="What to ask.")] = "",
+    messages: Annotated[
+        Path | None, typer.Option(help="In its place a conversation: a JSON file of [{role, content}]; - reads it.")
+    ] = None,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model, as it was before training.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=MOST_NEW_TOKENS)] = 128,
     temperature: Annotated[float, typer.Option(min=0, max=5, help="0 takes the likeliest token each time.")] = 0.0,
@@ -190,7 +209,7 @@ def generate(
     """One answer, of a job's tuned model or of its base."""
     client = Client()
     chosen = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
-    body = {"prompt": prompt, "base": base, "system": system, **chosen}
+    body = {"prompt": prompt, "base": base, "system": system, **chosen, **_conversation(messages)}
     job_id = client.post(f"/jobs/{job}/generate", body)["id"]
     answered = wait_for(client, job_id, None)
     if answered["status"] != "completed":

@@ -44,6 +44,7 @@ _NAMES: dict[Rule, str] = {
         list_jobs show_job show_job_overview show_job_samples download_job_log download_job_receipt
         show_comparison show_job_series show_job_readings show_job_marks download_job_series api_job_series
         download_job_spec confirm_selection api_job_spec api_import_job
+        api_list_samples
         api_list_jobs api_show_job api_job_receipt api_job_autopsy api_job_metrics api_job_logs api_job_states
         api_plan
         show_sweep api_show_sweep
@@ -67,6 +68,7 @@ _NAMES: dict[Rule, str] = {
         cancel_sweep api_submit_sweep
         api_submit_job api_clone_job api_rerun_job api_change_job api_merge_job api_export_job api_generate
         api_cancel_job api_pause_job api_resume_job api_save_job api_retry_job api_extend_job api_move_job
+        api_keep_sample api_drop_sample
         api_keep_checkpoint api_delete_artifact api_delete_files api_push_artifact
         pause_all resume_all choose_on_failure move_job act_on_queued_job
         api_set_queue api_pause_queue api_resume_queue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import defaultdict
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -21,7 +22,8 @@ def _routes(client: TestClient) -> list[tuple[str, str]]:
 
 
 def _filled(path: str) -> str:
-    return path.format(job_id=1, kind="adapter", reference="small", path="a.json", step=1, name="hf_token")
+    known = {"kind": "adapter", "reference": "small", "path": "a.json", "name": "hf_token"}
+    return path.format_map(defaultdict(lambda: "1", known))
 
 
 def test_every_route_but_health_needs_the_token(client: TestClient, refused: Shown) -> None:

@@ -15,31 +15,61 @@ from app.core.jobs.queue import enqueue
 from app.core.jobs.sampling import Sampling, parse_sampling, text_faults
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import require_trained
+from app.core.jobs.turns import turn_faults
 from app.core.models.models import BaseModel
 
 PRIORITY = 20  # someone waits for the answer
 
 
 def submit_generation(
-    session: Session, source: Job, prompt: str, *, base: bool = False, system: str = "", **sampling: Any
+    session: Session,
+    source: Job,
+    prompt: str = "",
+    *,
+    base: bool = False,
+    system: str = "",
+    messages: Sequence[Any] | None = None,
+    **sampling: Any,
 ) -> Job:
-    """Queue one answer, of the tuned model or of its base; `sampling` are fields of `Sampling`.
+    """Queue one answer, of the tuned model or of its base, to a prompt or to a conversation of several turns.
 
-    Raises: InvalidInput with every fault at its field, Conflict.
+    `sampling` are fields of `Sampling`. Raises: InvalidInput with every fault at its field, Conflict.
     """
-    chosen = check_question(session, source, prompt, system, sampling)
+    if messages is None:
+        chosen = check_question(session, source, prompt, system, sampling)
+    else:
+        more = _conversation_faults(source, prompt, system, messages)
+        chosen = check_question(session, source, prompt or "…", "", sampling, more)
+        prompt = messages[-1]["content"]
     if not base:
         require_trained(session, source, trained_kind(source))
     job = Job(
         name=f"answer by {source.name}"[:200],
         kind=JobKind.PLAYGROUND,
-        spec={"job": source.id, "prompt": prompt, "base": base, "system": system, **chosen.model_dump()},
+        spec={
+            "job": source.id,
+            "prompt": prompt,
+            "base": base,
+            "system": system,
+            **({"messages": list(messages)} if messages is not None else {}),
+            **chosen.model_dump(),
+        },
         base_model_id=source.base_model_id,
         source_job_id=source.id,
         priority=PRIORITY,
         created_at=time.time(),
     )
     return enqueue(session, job)
+
+
+def _conversation_faults(source: Job, prompt: str, system: str, messages: Sequence[Any]) -> list[Fault]:
+    faults = turn_faults(messages)
+    for field, text in (("prompt", prompt), ("system", system)):
+        if text:
+            faults.append(Fault(field, "stands beside messages, which hold all that is said", "Give one of the two."))
+    if source.spec.get("task") == "text":
+        faults.append(Fault("messages", "a model trained on plain text knows no turns", "Give a prompt to go on with."))
+    return faults
 
 
 def check_question(
