@@ -1,4 +1,4 @@
-"""The dashboard, the GPU page, and the live stream of the pages."""
+"""The dashboard, and the live stream of the pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from app.core.datasets.store import find_dataset
 from app.core.demo import DEMO_DATASET_NAME, DEMO_MODEL_NAME
 from app.core.disk import read_disk
 from app.core.events.log import latest_id
-from app.core.jobs.capabilities import describe_capabilities
 from app.core.jobs.expected_start import expected_starts
 from app.core.jobs.models import Job
 from app.core.jobs.queries import (
@@ -20,9 +19,7 @@ from app.core.jobs.queries import (
     active_jobs,
     count_queued,
     find_awaited,
-    latest_reading,
     queued_jobs,
-    worker_view,
 )
 from app.core.jobs.queue_state import get_queue
 from app.core.jobs.status import ENDED, QUEUED_KINDS, JobKind
@@ -31,8 +28,9 @@ from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import find_model
 from app.core.paths import DataFolder
 from app.core.table import MAX_ID
-from app.system import palette
+from app.system import gpu, palette
 from app.system.box import describe_box
+from app.system.gpu import read_machine
 from app.web.dependencies import FolderDep, SessionDep
 from app.web.sparkline import loss_lines
 from app.web.sse import stream_response
@@ -40,6 +38,7 @@ from app.web.templating import render, render_region
 
 router = APIRouter(include_in_schema=False)
 
+router.include_router(gpu.router)
 router.include_router(palette.router)
 
 RECENT_JOBS = 6
@@ -50,13 +49,6 @@ QUEUED_JOBS = 8
 def show_dashboard(request: Request, session: SessionDep, folder: FolderDep) -> Response:
     """What runs, waits and came out, and what the box has left."""
     return render_region(request, "system/_dashboard.html", "system/dashboard.html", _dashboard(session, folder))
-
-
-@router.get("/gpu")
-def show_gpu(request: Request, session: SessionDep) -> Response:
-    """The newest reading of every device and of the host."""
-    context = {**_readings(session), "after": latest_id(session)}
-    return render_region(request, "system/_gpu.html", "system/gpu.html", context)
 
 
 @router.get("/frame")
@@ -79,7 +71,7 @@ def _dashboard(session: Session, folder: DataFolder) -> dict[str, Any]:
     active = active_jobs(session)
     running = next(iter(active), None)
     queue, recent = queued_jobs(session, QUEUED_JOBS), _recent(session)
-    readings, disk = _readings(session), read_disk(session, folder.home)
+    readings, disk = read_machine(session), read_disk(session, folder.home)
     return {
         "after": latest_id(session),
         "running": running,
@@ -99,12 +91,6 @@ def _dashboard(session: Session, folder: DataFolder) -> dict[str, Any]:
         "box": describe_box(readings["reading"], disk, readings["capabilities"]),
         **readings,
     }
-
-
-def _readings(session: Session) -> dict[str, Any]:
-    worker = worker_view(session)
-    can = describe_capabilities(worker["capabilities"])
-    return {"reading": latest_reading(session), "worker": worker, "capabilities": can}
 
 
 def _recent(session: Session) -> list[Job]:

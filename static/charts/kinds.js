@@ -1,7 +1,7 @@
 // Which series each kind of chart shows, and how.
 
 import { MetricChart } from "./metric_chart.js";
-import { GpuChart, MemoryChart } from "./readings_chart.js";
+import { GpuChart, MemoryChart, PowerChart } from "./readings_chart.js";
 import { Readings } from "./readings.js";
 
 const main = (name, label) => ({ name, label, stroke: "--series-loss", smooth: true });
@@ -23,7 +23,7 @@ const METRICS = {
   grad_norm: { sources: [main("grad_norm", "gradient norm")], log: true },
   speed: { sources: [main("tokens_per_second", "tokens/s")] },
 };
-const READINGS = { memory: MemoryChart, gpu: GpuChart };
+const READINGS = { memory: MemoryChart, gpu: GpuChart, power: PowerChart };
 
 /** Make the chart of a figure. */
 export function makeChart(figure, board) {

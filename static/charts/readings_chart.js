@@ -85,3 +85,10 @@ export class GpuChart extends ReadingsChart {
     ];
   }
 }
+
+export class PowerChart extends ReadingsChart {
+  format(value) { return value == null ? "n/a" : `${Math.round(value)} W`; }
+  yRange(_low, high) { return [0, high == null ? 1 : high * 1.1]; }
+
+  lines() { return [{ name: "power_watts", label: "power", stroke: "--series-mine" }]; }
+}

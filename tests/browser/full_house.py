@@ -6,7 +6,8 @@ import math
 import time
 from typing import Any
 
-from sqlmodel import Session, select
+from sqlalchemy import insert
+from sqlmodel import Session, func, select
 
 from app.core.artifacts.models import Artifact
 from app.core.boot import boot_id, uptime_seconds
@@ -18,7 +19,7 @@ from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.spec import parse_spec
 from app.core.jobs.status import ENDED, JobKind, JobStatus
 from app.core.jobs.tagging import describe
-from app.core.metrics.models import MemoryReading
+from app.core.metrics.models import MemoryReading, Metric
 from app.core.metrics.store import put_metrics
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.paths import DataFolder
@@ -57,15 +58,18 @@ def fill(database: Database, folder: DataFolder) -> dict[str, int]:
 
 
 def add_many(database: Database, count: int) -> None:
-    """So many ended trainings beside what is there; every tenth with metrics, of which every hundredth has many."""
+    """So many ended trainings beside what is there; every fiftieth with metrics."""
     spec = parse_spec({"base_model": "tiny", "dataset": "small"}).model_dump()
     with database.write() as session:
-        jobs = [_ended(number, spec) for number in range(count)]
-        session.add_all(jobs)
-        session.flush()
-        for number, job in enumerate(jobs[::10]):
-            for step in range(1, 200 if number % 10 == 0 else 20):
-                put_metrics(session, job.key, step, float(step), {"loss": 3 / step, "eval_loss": 4 / step})
+        session.execute(insert(Job), [_ended(number, spec).model_dump(exclude={"id"}) for number in range(count)])
+        first = session.exec(select(func.max(Job.id))).one() or 0
+        rows = [
+            {"job_id": job_id, "name": name, "step": step, "value": factor / step, "time": float(step)}
+            for job_id in range(first, first - count, -50)
+            for name, factor in (("loss", 3.0), ("eval_loss", 4.0))
+            for step in range(1, 100)
+        ]
+        session.execute(insert(Metric), rows)
 
 
 def _ended(number: int, spec: dict[str, Any]) -> Job:

@@ -21,10 +21,8 @@ COLUMNS = ("time", *OF_DEVICE, *OF_HOST)
 _LOOKED_AT = 20
 
 _LATEST = text("SELECT time, data FROM memory_reading WHERE job_id = :job_id ORDER BY time DESC LIMIT :limit")
-_SPAN = text("""
-    SELECT count(*), min(time), max(time) FROM memory_reading
-    WHERE job_id = :job_id AND time >= :start AND time <= :end
-""")
+_OF_JOB = "job_id = :job_id AND time >= :start AND time <= :end"
+_OF_BOX = "seconds IN (0, 1, 10, 60) AND time >= :start"  # the index has `seconds` first
 
 
 def latest_job_reading(session: Session, job_id: int) -> dict[str, Any] | None:
@@ -37,23 +35,31 @@ def read_columns(
 ) -> dict[str, list[Any]]:
     """A list for each of COLUMNS, oldest first, `most` rows at most: of the device that the job's process is on."""
     values = {"job_id": job_id, "start": -1e300 if start is None else start, "end": 1e300 if end is None else end}
-    count, first, last = session.execute(_SPAN, values).one()
+    return _read_columns(session, _find_place(session, job_id), _OF_JOB, values, most)
+
+
+def read_box_columns(session: Session, place: int, start: float, most: int) -> dict[str, list[Any]]:
+    """As `read_columns`, of the device at `place` since `start`, whatever ran."""
+    return _read_columns(session, place, _OF_BOX, {"start": start}, most)
+
+
+def _read_columns(session: Session, place: int, where: str, values: dict[str, Any], most: int) -> dict[str, list[Any]]:
+    span = text(f"SELECT count(*), min(time), max(time) FROM memory_reading WHERE {where}")
+    count, first, last = session.execute(span, values).one()
     width = (last - first) / (most - 1) if count > most else 0.0
-    statement = text(
-        _columns_sql(_find_place(session, job_id), "CAST((time - :first) / :width AS INT)" if width else "id")
-    )
+    statement = text(_columns_sql(place, where, "CAST((time - :first) / :width AS INT)" if width else "id"))
     rows = session.execute(statement, values | ({"first": first, "width": width} if width else {})).all()
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     return {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
 
 
-def _columns_sql(place: int, group: str) -> str:
+def _columns_sql(place: int, where: str, group: str) -> str:
     """SQLite takes the values out of the stored JSON: four times as fast as reading every object here."""
     paths = [f"$.devices[{place}].{name}" for name in OF_DEVICE] + [f"$.host.{name}" for name in OF_HOST]
     values = ", ".join(f"max(data ->> '{path}')" for path in paths)
     return f"""
         SELECT max(time) AS at, {values} FROM memory_reading
-        WHERE job_id = :job_id AND time >= :start AND time <= :end GROUP BY {group} ORDER BY at
+        WHERE {where} GROUP BY {group} ORDER BY at
     """
 
 
