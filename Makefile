@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 ASSETS := static/vendor/.fetched
 
-.PHONY: help setup run demo test check format bench chaos image gpu-check assets migration clean
+.PHONY: help setup run demo test check format bench bench-ui chaos image gpu-check assets migration clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,9 @@ format: $(READY_DEV) ## format the code
 
 bench: setup $(READY_DEV) ## measure; docs/benchmarks.md holds the figures
 	$(BIN)/python -m bench
+
+bench-ui: setup $(READY_DEV) ## the pages in Chromium on a large database (0.6 GB, made once in the temporary folder)
+	$(BIN)/python -m bench.ui
 
 chaos: setup $(READY_DEV) ## kill everything while it works: make chaos KILLS=500 SEED=1 (docs/reliability.md)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m chaos --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from app.core.jobs.models import Job
-from app.core.jobs.status import JobKind
+from app.core.jobs.status import JobKind, JobStatus
 from app.core.table import as_id
 
 MOST = 20
@@ -43,7 +43,7 @@ def choose(session: Session, asked: Iterable[str]) -> Choice:
 
 def offer_runs(session: Session) -> Sequence[Job]:
     """The newest trainings that have begun."""
-    begun = select(Job).where(Job.kind == JobKind.TRAIN, col(Job.started_at).is_not(None))
+    begun = select(Job).where(Job.kind == JobKind.TRAIN, Job.status != JobStatus.QUEUED)
     return session.exec(begun.order_by(col(Job.id).desc()).limit(_OFFERED)).all()
 
 

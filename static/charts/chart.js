@@ -11,6 +11,7 @@ export const css = (name) => (name.startsWith("--") ? getComputedStyle(document.
 const HEIGHT = 220;
 const NEAR_PIXELS = 6;
 const MOST_DOTS = 60;
+const UNSEEN_MS = 1000;
 
 /** A line needs two points; fewer are drawn as dots. */
 export const few = (plot) => plot.data[0].length < 3;
@@ -70,12 +71,14 @@ export class Chart {
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 6 }, bind: { dblclick: () => () => { this.board.reset(); } } },
       hooks: {
         drawClear: [() => this.drawBelow()],
-        draw: [() => { this.drawAbove(); drawMarks(this); }],
-        setCursor: [(plot) => this.board.point(this, plot.cursor.idx)],
+        draw: [() => { this.drawAbove(); drawMarks(this); this.tellRanges(); }],
+        setCursor: [(plot) => { if (this.hovered) this.board.point(this, plot.cursor.idx); }],
         setSelect: [(plot) => this.select(plot)],
       },
     }, [this.data[0], ...this.drawn(this.data.slice(1))], this.box);
     this.plot.root.querySelector("canvas").setAttribute("aria-hidden", "true");
+    this.plot.over.addEventListener("mouseenter", () => { this.hovered = true; });
+    this.plot.over.addEventListener("mouseleave", () => { this.hovered = false; this.board.point(this, null); });
     this.refresh();
   }
 
@@ -91,36 +94,47 @@ export class Chart {
     if (this.width() !== this.plot.width) this.plot.setSize({ width: this.width(), height: HEIGHT });
   }
 
-  /** Whether it is in sight: what nobody sees is not drawn. */
+  /** Whether it is in sight: what nobody sees is drawn seldom. */
   see(seen) {
     this.seen = seen;
-    if (seen && this.stale) this.schedule();
+    if (seen && this.stale) this.refresh();
   }
 
   /** Many points may come between two frames; draw once. */
   schedule() {
     this.stale = true;
-    if (this.pending || (!this.seen && this.data[0].length)) return;
+    if (this.pending) return;
     this.pending = true;
-    requestAnimationFrame(() => {
+    const draw = () => {
       this.pending = false;
-      if (this.figure.isConnected) this.refresh();
-    });
+      if (this.stale && this.figure.isConnected) this.refresh();
+    };
+    if (this.seen || !this.data[0].length) requestAnimationFrame(draw);
+    else setTimeout(draw, UNSEEN_MS);
   }
 
   refresh() {
     this.stale = false;
+    const place = this.idx == null ? null : this.data[0][this.idx];
     this.data = this.collect();
+    if (place != null) this.idx = nearest(this.data[0], place); // rows may have become finer
     const [x, ...columns] = this.data;
     const [from, to] = x.length ? this.xRange(x[0], x.at(-1)) : [0, 1];
     this.plot.batch(() => {
       this.plot.setData([x, ...this.drawn(columns)], false);
       this.plot.setScale("x", from < to ? { min: from, max: to } : { min: from - 1, max: from + 1 });
     });
+    if (place != null && !this.hovered) queueMicrotask(() => this.showCursor(place)); // once the scale has moved
     this.drawLegend();
     this.describeAloud();
     fillTable(this);
     this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
+  }
+
+  /** What is in sight, for scripts and tests: a canvas tells nothing. */
+  tellRanges() {
+    const { x, y } = this.plot.scales;
+    Object.assign(this.figure.dataset, { range: JSON.stringify([x.min, x.max]), top: String(this.log ? 10 ** y.max : y.max) });
   }
 
   select(plot) {

@@ -25,6 +25,7 @@ export class JobData {
 
   /** Read everything anew; what comes meanwhile is put behind it. */
   async load(axis, buckets) {
+    if (axis !== this.axis) this.series = new Map(); // what is known stands elsewhere on x
     Object.assign(this, { axis, buckets, window: null });
     this.waiting ??= [];
     const ticket = this.ticket = Symbol("load");

@@ -46,7 +46,7 @@ function zoom(chart, factor, about) {
   const width = (max - min) * factor, whole = chart.whole();
   const from = Math.max(about - ((about - min) / (max - min)) * width, whole[0]);
   chart.board.zoom(chart, from, Math.min(from + width, whole[1]));
-  const [left, right] = [chart.plot.scales.x.min, chart.plot.scales.x.max];
+  const [left, right] = chart.xRange(...whole);
   speak(chart, `${chart.xText(Math.round(left))} to ${chart.xText(Math.round(right))}`);
 }
 

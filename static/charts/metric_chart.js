@@ -19,11 +19,12 @@ export class MetricChart extends Chart {
 
   /** For each source: its band's ends, its rows, and smoothed where it is to be. */
   lines() {
-    return this.sources.flatMap(({ label, stroke, dash, dots, smooth: smoothed }) => [
-      { stroke, aside: true }, { stroke, aside: true },
-      { label, stroke, keyless: this.look.compared && smoothed, dash: smoothed ? undefined : dash, dots, alpha: smoothed ? 0.55 : 1, width: smoothed ? 1 : 1.8 },
-      ...(smoothed ? [{ label: `smoothed ${label}`, stroke, dash, width: 2.5 }] : []),
-    ]);
+    return this.sources.flatMap(({ label, stroke, dash, dots, smooth: smoothed }) => {
+      const edges = [{ stroke, aside: true }, { stroke, aside: true }];
+      if (!smoothed) return [...edges, { label, stroke, dash, dots, width: 1.8 }];
+      const [raw, over] = this.look.compared ? [`${label} raw`, label] : [label, `smoothed ${label}`];
+      return [...edges, { label: raw, stroke, alpha: 0.55, width: 1, keyless: this.look.compared }, { label: over, stroke, dash, width: 2.5 }];
+    });
   }
 
   bands() {

@@ -16,7 +16,7 @@ _OUTLINE = text("""
             SELECT (SELECT min(step) FROM metric WHERE job_id = :job_id AND name = :name),
                    (SELECT max(step) FROM metric WHERE job_id = :job_id AND name = :name)),
         point (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM point WHERE number < :count - 1)
-    SELECT DISTINCT metric.step, metric.value FROM span, point JOIN metric
+    SELECT DISTINCT metric.step, metric.value FROM span CROSS JOIN point CROSS JOIN metric
         ON metric.job_id = :job_id AND metric.name = :name AND metric.step =
             (SELECT min(step) FROM metric WHERE job_id = :job_id AND name = :name
              AND step >= span.first + (span.last - span.first) * point.number / (:count - 1))

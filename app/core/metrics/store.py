@@ -6,13 +6,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, text
-from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, select
 
 from app.core.metrics.models import Metric, MetricBucket
 from app.core.metrics.pyramid import drop_buckets_after, fold
 
 Series = dict[str, list[tuple[int, float | None]]]
+
+_PUT = text("""
+    INSERT INTO metric (job_id, name, step, value, time) VALUES (:job_id, :name, :step, :value, :time)
+    ON CONFLICT (job_id, name, step) DO UPDATE SET value = excluded.value, time = excluded.time
+""")
 
 # DISTINCT and GROUP BY would read every row; this goes from each name to the next above it.
 _NAMES = """
@@ -37,9 +41,7 @@ def put_metrics(session: Session, job_id: int, step: int, time: float, values: M
     ]
     if not rows:
         return
-    statement = insert(Metric).values(rows)
-    replace = {"value": statement.excluded.value, "time": statement.excluded.time}
-    session.execute(statement.on_conflict_do_update(index_elements=["job_id", "name", "step"], set_=replace))
+    session.execute(_PUT, rows)
     fold(session, job_id, step, values)
 
 
