@@ -114,6 +114,16 @@ document.addEventListener("input", (event) => {
   }
 });
 
+// --- When the whole form comes again, it holds what the server says: morphing leaves fields as they were typed. ---
+document.addEventListener("htmx:after:swap", (event) => {
+  const form = event.detail.ctx.target.id === "job-form" && byId("job-form");
+  for (const field of form ? form.elements : []) {
+    if (field === document.activeElement) continue; // somebody types there
+    if (field.matches("select")) for (const option of field.options) option.selected = option.defaultSelected;
+    else if (field.matches("input, textarea")) field.value = field.defaultValue;
+  }
+});
+
 // --- One click mends what a warning is about. ---
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-fill]");
