@@ -17,7 +17,7 @@ from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
 from app.core.jobs.sweep import read_axes, submit_sweep
 from app.core.paths import DataFolder
-from app.jobs import fit, importing, launch, sweeps, xray_link
+from app.jobs import fit, importing, launch, lengths, sweeps, xray_link
 from app.jobs.defaults import default_references
 from app.jobs.forms import (
     CARD,
@@ -38,7 +38,7 @@ from app.web.forms import Typed
 from app.web.templating import redirect, render, render_region
 
 router = APIRouter(include_in_schema=False)
-for each in (xray_link, fit, launch, importing, sweeps):
+for each in (xray_link, lengths, fit, launch, importing, sweeps):
     router.include_router(each.router)
 
 _TAKEN = {NAME, PRESET, SHOWN_FOR, CARD, SWEEP, *TrainingSpec.model_fields}  # what a link to the form may fill in

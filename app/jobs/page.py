@@ -20,6 +20,7 @@ from app.jobs.defaults import model_defaults
 from app.jobs.fit import CARDS_GIB, describe_fit
 from app.jobs.forms import CARD, NAME, SWEEP, build_form
 from app.jobs.launch import describe_launch
+from app.jobs.lengths import describe_lengths
 from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
 from app.jobs.sweeps import describe_sweep
 from app.jobs.xray_link import find_xray_link
@@ -55,6 +56,7 @@ def form_context(
         "limits": describe_limits(session, chosen),
         "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
         "xray": find_xray_link(session, standing),
+        "lengths": describe_lengths(session, standing),
         "card": card,
         "kept_samples": [sample.text for sample in list_samples(session)],
         "cards": CARDS_GIB,

@@ -59,7 +59,7 @@ _NAMES: dict[Rule, str] = {
     """,
     SEE_AS_MEMBER: """
         new_job show_fit show_launch show_sweep_preview export_yaml import_yaml
-        show_xray_link show_targets show_dataset_notes
+        show_length_note show_xray_link show_targets show_dataset_notes
     """,
     CHANGE: """
         act_on_selection describe_job api_describe_job

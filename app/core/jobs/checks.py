@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from app import __version__
 from app.core.datasets.columns import Columns
 from app.core.datasets.models import Dataset
-from app.core.datasets.report import AT_ONCE, Report
+from app.core.datasets.report import AT_ONCE, Report, Tokens
 from app.core.datasets.store import Upload
 from app.core.errors import Conflict, Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
@@ -73,6 +73,21 @@ def list_checks(
     newest = session.exec(query.order_by(col(Job.id).desc()).limit(_LOOKED_THROUGH))
     alike = [job for job in newest if job.spec == wanted]
     return alike if model else [*alike, *_reporting_import(session, dataset)]
+
+
+def find_lengths(session: Session, dataset: Dataset, model: BaseModel) -> Tokens | None:
+    """Lengths of the dataset's rows under the model as they are now, by the newest check, whatever its max_length."""
+    query = select(Job).where(
+        Job.kind == JobKind.CHECK,
+        Job.status == JobStatus.COMPLETED,
+        Job.dataset_id == dataset.id,
+        Job.base_model_id == model.id,
+    )
+    same = made_of(dataset, model)
+    for job in session.exec(query.order_by(col(Job.id).desc()).limit(_LOOKED_THROUGH)):
+        if job.spec.get("made_of") == same:
+            return read_report(job)["tokens"]
+    return None
 
 
 def _reporting_import(session: Session, dataset: Dataset) -> Sequence[Job]:
