@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _CONTENT_TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 _BUILD = "~"  # begins the part of an address that changes with the files
+# Of our own files: lines that hold a comment alone are a tenth of what would be sent. Vendor files keep their licences.
+_COMMENTS = re.compile(rb"(?m)^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*)\n")
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -91,6 +94,8 @@ def _list_files(folder: Path) -> list[Path]:
 
 def _read_asset(path: Path) -> _Asset:
     body = path.read_bytes()
+    if path.suffix in (".js", ".css") and "vendor" not in path.parts:
+        body = _COMMENTS.sub(b"", body)
     content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
     return _Asset(body, gzip.compress(body, mtime=0), content_type, _digest(body))
 

@@ -36,11 +36,12 @@ NO_PAGES = re.compile(
     r"|show_xray_row|show_check_result|show_chat_state)$"
 )
 # Pages that need what a data folder here does not hold; the tests of their features look at them.
-LOOKED_AT_ELSEWHERE = {"show_chat", "show_sweep", "show_users", "show_audit_log", "show_account", "show_check"}
+LOOKED_AT_ELSEWHERE = {"show_chat", "show_sweep", "show_check"}
 
 EMPTY = (
     *("/", "/jobs", "/jobs?q=x&status=failed", "/jobs/new", "/queue", "/datasets", "/models", "/artifacts"),
-    *("/playground", "/gpu", "/settings", "/compare", "/nowhere", "/jobs/1", "/jobs/x", "/queue/pause"),
+    *("/playground", "/gpu", "/settings", "/settings/notifications", "/adapters", "/compare", "/nowhere", "/jobs/1"),
+    *("/jobs/x", "/queue/pause", "/account", "/users", "/audit"),
 )
 HOUSE = (
     *("/", "/jobs", "/jobs?page=201", "/jobs?page=999", "/jobs?sort=eval_loss&tag=night", "/jobs?q=%3Cscript%3E"),
@@ -52,7 +53,16 @@ HOUSE = (
     *("/jobs/{completed}/samples", "/jobs/{queued}/samples", "/jobs/{import}/samples", "/jobs/{completed}/artifacts"),
     *("/jobs/selected?do=delete&ids={completed}&ids={queued}", "/jobs/selected?do=cancel", "/compare"),
     *("/compare?ids={running},{completed},{failed}", "/datasets", "/datasets/1", "/datasets/1/xray", "/models"),
-    *("/artifacts", "/artifacts?kind=gguf", "/playground", "/playground?job={completed}", "/gpu", "/settings"),
+    *(
+        "/settings/notifications",
+        "/adapters",
+        "/artifacts",
+        "/artifacts?kind=gguf",
+        "/playground",
+        "/playground?job={completed}",
+        "/gpu",
+        "/settings",
+    ),
 )
 CLOSED = ("/login", "/setup", "/jobs")
 

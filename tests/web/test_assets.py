@@ -78,3 +78,13 @@ def test_matching_etag_gets_304(client: TestClient) -> None:
 def test_only_listed_files_are_served(folder: Path, client: TestClient, name: str) -> None:
     (folder.parent / "secret").write_text("no")
     assert client.get(f"/static/{name}").status_code == 404
+
+
+def test_our_own_comments_stay_at_home_and_licences_do_not(tmp_path: Path) -> None:
+    for name in VENDOR_FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("/* a licence */\n")
+    (tmp_path / "app.js").write_text('// why\n/** what\n * it does */\nconst a = "// no comment"; // beside\n')
+    assets = Assets(tmp_path)
+    assert assets._assets["app.js"].body == b'const a = "// no comment"; // beside\n'
+    assert assets._assets[VENDOR_FILES[0]].body == b"/* a licence */\n"
