@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 
 from app.core.database import Database
 from app.core.jobs import queue
+from app.core.jobs.listing import list_jobs
 from app.core.jobs.models import Job
-from app.core.jobs.queries import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
 from app.datasets.doctor_view import BASE, TOP, chart_of
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from app.core.database import Database
 from app.core.datasets.xray import XRAY_FILE
 from app.core.jobs import queue
-from app.core.jobs.queries import list_jobs
+from app.core.jobs.listing import list_jobs
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.models.models import ModelStatus
 from app.core.models.registry import list_models
