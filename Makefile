@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_AUDIT := $(VENV)/.ready-audit
 ASSETS := static/vendor/.fetched
 
-.PHONY: help setup run demo test check format bench bench-ui chaos image gpu-check assets migration clean
+.PHONY: help setup run demo test check format audit bench bench-ui chaos image gpu-check assets migration clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -32,6 +33,11 @@ check: setup $(READY_DEV) ## ruff, mypy, import contracts
 format: $(READY_DEV) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+audit: setup $(READY_AUDIT) ## known faults of dependencies, bandit, a bill of materials in sbom.json (needs the network)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app worker
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file sbom.json
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 bench: setup $(READY_DEV) ## measure; docs/benchmarks.md holds the figures
 	$(BIN)/python -m bench
@@ -63,6 +69,10 @@ $(READY): pyproject.toml constraints.txt
 $(READY_DEV): $(READY)
 	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[web,worker,dev]'
 	$(BIN)/python scripts/ensure_test_tools.py
+	touch $@
+
+$(READY_AUDIT): $(READY_DEV)
+	$(PIP) install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[web,worker,dev,audit]'
 	touch $@
 
 $(ASSETS): package-lock.json scripts/fetch_assets.py $(READY)

@@ -44,8 +44,7 @@ from app.web.logged_out import end_streams_of_ended_logins
 from app.web.security import SecurityMiddleware
 from app.web.tailer import EventTailer
 from app.web.templating import create_templates
-
-_FORM_BYTES = 1024**2  # what a form may hold beside its file
+from app.web.uploads import BODY_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
-        max_body_size=settings.max_upload_bytes + _FORM_BYTES,
+        max_body_size=BODY_BYTES,
     )
     app.state.settings, app.state.folder, app.state.database = settings, folder, database
     app.state.token = load_token(folder)

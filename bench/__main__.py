@@ -40,6 +40,7 @@ def main() -> None:
     run("startup_memory")
     run("metric_latency")
     run("downloads")
+    run("access")
     run("first_problem")
     run("plan_time")
     run("vram_golden")

@@ -13,12 +13,16 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import Message, Receive, Scope, Send
 
 from app.core.datasets.incoming import IncomingFile
 from app.core.paths import DataFolder
 
 _PIECE_BYTES = 1 << 20  # handed to a thread at a time; a connection brings some tens of kilobytes
 _MOST_FILES = 1
+BODY_BYTES = 4 * 1024**2  # the most that a request without a file may hold: it is read into memory
+_FORM_BYTES = 1024**2  # what a form may hold beside its file
 
 
 class StoringRoute(APIRoute):
@@ -28,9 +32,21 @@ class StoringRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_storing(request: Request) -> Response:
-            return await handle(_StoringRequest(request.scope, request.receive))
+            """Under the limit of uploads, in place of the application's, which holds until here."""
+            responses: list[Response] = []
+
+            async def answer(scope: Scope, receive: Receive, _send: Send) -> None:
+                responses.append(await handle(_StoringRequest(scope, receive)))
+
+            limit = request.app.state.settings.max_upload_bytes + _FORM_BYTES
+            await RequestBodyLimitMiddleware(answer, limit)(request.scope, request.receive, _send_nothing)
+            return responses[0]
 
         return handle_storing
+
+
+async def _send_nothing(_message: Message) -> None:
+    """What is answered is returned."""
 
 
 class _StoringRequest(Request):

@@ -98,6 +98,24 @@ def test_row_25_data_is_its_owners_under_any_umask_mlflow_cve_2026_4137(tmp_path
     assert all(mode & 0o077 == 0 for mode in modes.values()), modes
 
 
+def test_row_26_what_is_read_into_memory_is_small(app: FastAPI, bearer: TestClient) -> None:
+    """A request without a file: its limit is not that of uploads."""
+    much = "x" * (5 * 1024**2)
+    answers = [
+        bearer.post("/api/v1/jobs", json={"yaml": much}),
+        bearer.post("/api/v1/models", json={"path": much}),
+        bearer.post("/models", data={"path": much}, headers={"Sec-Fetch-Site": "same-origin"}),
+        bearer.post("/jobs", data={"base_model": much}, headers={"Sec-Fetch-Site": "same-origin"}),
+    ]
+    assert [answer.status_code for answer in answers] == [413, 413, 413, 413]
+
+
+def test_row_26_an_upload_has_its_own_limit(bearer: TestClient) -> None:
+    rows = b'{"text": "' + b"x" * 1000 + b'"}\n'
+    response = bearer.post("/api/v1/datasets", files={"file": ("rows.jsonl", rows * 6000)})
+    assert response.status_code in (201, 202)
+
+
 def test_row_28_pyarrow_is_not_there_cve_2023_47248() -> None:
     """DuckDB reads Parquet, in a child."""
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()

@@ -1,0 +1,87 @@
+"""Requests made up from the OpenAPI document, right and wrong ones: none may end in a server error.
+
+The suite runs some hundred; `python -m tests.security.fuzz --cases 10000 --seed 1` runs more. A fault is shown with the
+request that made it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.core.result import Ok
+from schemathesis.schemas import APIOperation
+
+from app.core.settings import Settings
+from app.main import create_app
+from tests.conftest import write_dataset
+
+ENDLESS = {"/api/v1/events"}  # an answer that goes on; its own tests read it
+_NO_PATIENCE = ("app.api.checks.WAIT_SECONDS", "app.datasets.uploading.NO_WORKER_SECONDS")
+
+
+def run(app: FastAPI, cases: int, seed_: int) -> Counter[int]:
+    """How often each status was answered. Raises: AssertionError that shows the request behind a server error."""
+    token = {"Authorization": f"Bearer {app.state.token}"}
+    schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", app, headers=token)
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    operations = [each for each in operations if each.path not in ENDLESS]
+    statuses: Counter[int] = Counter()
+    for operation in operations:
+        _try(operation, token, max(1, cases // len(operations)), seed_, statuses)
+    return statuses
+
+
+def _try(operation: APIOperation, token: dict[str, str], cases: int, seed_: int, statuses: Counter[int]) -> None:
+    @seed(seed_)
+    @settings(
+        max_examples=cases,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy())
+    def attempt(case: schemathesis.Case) -> None:
+        response = case.call(headers=token)
+        statuses[response.status_code] += 1
+        assert response.status_code < 500, f"{response.status_code} {response.text[:300]}\n{case.as_curl_command()}"
+
+    attempt()
+
+
+@contextmanager
+def application(home: Path) -> Iterator[FastAPI]:
+    """One with the demo's dataset and another, which waits for no worker."""
+    app = create_app(
+        Settings(home=home / "home", cache=home / "cache", local_roots=[home], allowed_hosts=["testserver"])
+    )
+    write_dataset(home / "rows.jsonl")
+    with patch(_NO_PATIENCE[0], 0.0), patch(_NO_PATIENCE[1], 0.0):
+        yield app
+    app.state.database.engine.dispose()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, application(Path(folder)) as app:
+        statuses = run(app, asked.cases, asked.seed)
+    took = time.monotonic() - began
+    print(f"seed {asked.seed}: {sum(statuses.values()):,} requests in {took:.0f} s: {dict(sorted(statuses.items()))}")
+
+
+if __name__ == "__main__":
+    main()
