@@ -71,7 +71,8 @@ def make_plan(base: Path, adapter: Path, dtype: torch.dtype, *, quantised: bool)
     changes = dict(find_changes(skeleton, found))
     vocabulary = _check_replaced(skeleton, found)
     few_bits = skeleton.quantised() if quantised else frozenset()
-    targets = []
+    _refuse_unknown(skeleton, changes, quantised=quantised)
+    placed = [(source, Target(name, source, dtype)) for name, source in skeleton.carried.items()]
     apart = _told_apart(skeleton, found, changes)
     for name in [*skeleton.stored, *sorted(apart - skeleton.stored.keys())]:
         if name in skeleton.tied and name not in apart:
@@ -79,8 +80,9 @@ def make_plan(base: Path, adapter: Path, dtype: torch.dtype, *, quantised: bool)
         target = _target(skeleton, found, changes, name, dtype)
         target = replace(target, quantised=name in few_bits and name not in found.replaced)
         _refuse_too_large(target)
-        targets.append(target)
-    return Plan(skeleton, _in_shards(skeleton, targets), vocabulary, bool(apart))
+        held = skeleton.stored.get(name) or skeleton.stored[skeleton.tied[name]]
+        placed.append((held, replace(target, name=skeleton.named.get(name, name))))
+    return Plan(skeleton, _in_shards(placed), vocabulary, bool(apart))
 
 
 def require_finite(name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
@@ -97,6 +99,15 @@ def require_finite(name: str, exact: torch.Tensor, rounded: torch.Tensor) -> Non
     )
 
 
+def _refuse_unknown(skeleton: Skeleton, changes: dict[str, Change], *, quantised: bool) -> None:
+    """Raises: NotStreamable for a change of what transformers stacks or splits, or where it might be quantised."""
+    for name in changes:
+        if name not in skeleton.stored and name not in skeleton.tied:
+            raise NotStreamable(f"transformers makes {name} of other tensors while it loads the model")
+    if skeleton.carried and quantised:
+        raise NotStreamable(f"transformers converts {next(iter(skeleton.carried))} while it loads the model")
+
+
 def _target(
     skeleton: Skeleton, found: AdapterTensors, changes: dict[str, Change], name: str, dtype: torch.dtype
 ) -> Target:
@@ -110,11 +121,10 @@ def _target(
     )
 
 
-def _in_shards(skeleton: Skeleton, targets: list[Target]) -> list[list[Target]]:
+def _in_shards(placed: list[tuple[Stored, Target]]) -> list[list[Target]]:
     """One for each file of the base model, in whose order of tensors they are read."""
     shards: dict[Path, list[tuple[int, Target]]] = {}
-    for target in targets:
-        held = skeleton.stored.get(target.name) or skeleton.stored[skeleton.tied[target.name]]
+    for held, target in placed:
         shards.setdefault(held.file, []).append((held.offset, target))
     return [[t for _, t in sorted(shard, key=lambda each: each[0])] for _, shard in sorted(shards.items())]
 

@@ -9,6 +9,17 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    Chunk,
+    Concatenate,
+    MergeModulelist,
+    SplitModulelist,
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+    apply_converters,
+    apply_renamings,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -19,16 +30,23 @@ from worker.base_models.checks import check_weights
 from worker.training.tokenizer import load_error
 
 _GENERATION = "generation_config.json"
+_MOVES = (Chunk, Concatenate, MergeModulelist, SplitModulelist, Transpose)  # they change no value
 
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """`model` is on the meta device. `stored` has each of its tensors that lies in the folder's files by its name."""
+    """`model` is on the meta device. `stored` has each of its tensors that lies in the folder's files by its name.
+
+    `carried` has, by their names in the files, those that transformers stacks or splits into others while it loads
+    them, such as experts.
+    """
 
     model: Any
     stored: dict[str, Stored]
     parameters: frozenset[str]
     tied: dict[str, str]  # of a parameter that shares another one's weight: the other one's name
+    carried: dict[str, Stored]
+    named: dict[str, str]  # how the files name those of `stored` that transformers renames
 
     def module_of(self, parameter: str) -> Any:
         return self.model.get_submodule(parameter.rpartition(".")[0])
@@ -60,34 +78,49 @@ def build_model(folder: Path) -> Any:
 def read_skeleton(model: Any, folder: Path) -> Skeleton:
     """Raises: NotStreamable where names or shapes in the files are not the model's own; ModelLoadError."""
     files = {name: tensor for file in check_weights(folder).files for name, tensor in list_tensors(file).items()}
-    _refuse_converted(model, files)
+    plain, carried, made = _convert_names(model, files)
     tied = dict(getattr(model, "all_tied_weights_keys", {}))
-    stored = {}
+    stored: dict[str, Stored] = {}
+    named: dict[str, str] = {}
     for name, expected in model.state_dict().items():
-        found = _find(model, files, name)
-        if found is None and name in tied:
+        known = next((each for each in (name, name.removeprefix(f"{model.base_model_prefix}.")) if each in plain), None)
+        if known is None and (name in tied or name in made):
             continue
-        if found is None:
+        if known is None:
             raise NotStreamable(f"the base model's files have no tensor {name}")
+        found = files[plain[known]]
         if found.shape != tuple(expected.shape) or found.dtype is None:
             raise NotStreamable(f"the base model's {name} is {found.dtype_name} {list(found.shape)}")
         stored[name] = found
-    return Skeleton(model, stored, frozenset(name for name, _ in model.named_parameters(remove_duplicate=False)), tied)
+        if plain[known] != known:
+            named[name] = plain[known]
+    parameters = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
+    return Skeleton(model, stored, parameters, tied, carried, named)
 
 
-def _find(model: Any, files: dict[str, Stored], name: str) -> Stored | None:
-    """By the model's name for it, or without the prefix of its body, as files of GPT-2 have it."""
-    return files.get(name) or files.get(name.removeprefix(f"{model.base_model_prefix}."))
+def _convert_names(model: Any, files: dict[str, Stored]) -> tuple[dict[str, str], dict[str, Stored], frozenset[str]]:
+    """By the model's names those in the files; what is carried; and the model's names for what that becomes.
 
-
-def _refuse_converted(model: Any, files: dict[str, Stored]) -> None:
-    """Weights that transformers renames, splits or stacks while it loads them are not the model's own."""
-    for transform in get_model_conversion_mapping(model):
-        used = next((name for name in files if _takes(transform, name)), None)
-        if used is not None:
-            raise NotStreamable(f"transformers converts {used} while it loads the model")
-
-
-def _takes(transform: Any, name: str) -> bool:
-    renamed, pattern = transform.rename_source_key(name)
-    return pattern is not None and (renamed != name or type(transform).__name__ != "WeightRenaming")
+    Raises: NotStreamable where what transformers does to a weight might change its values.
+    """
+    transforms = get_model_conversion_mapping(model)
+    converters = [each for each in transforms if isinstance(each, WeightConverter)]
+    renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
+    plain: dict[str, str] = {}
+    carried: dict[str, Stored] = {}
+    made: set[str] = set()
+    for file_name, tensor in files.items():
+        name = apply_renamings(file_name, renamings)
+        for converter in converters:
+            becomes, pattern = apply_converters(name, [converter])
+            if pattern is None:
+                continue
+            floats = tensor.dtype is not None and tensor.dtype.is_floating_point
+            if not floats or not all(isinstance(each, _MOVES) for each in converter.operations):
+                raise NotStreamable(f"transformers converts {file_name} while it loads the model")
+            carried[file_name] = tensor
+            made.add(becomes)
+            break
+        else:
+            plain[name] = file_name
+    return plain, carried, frozenset(made)

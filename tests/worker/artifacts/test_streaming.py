@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import AutoModelForCausalLM
 
 from app.core.errors import JobCancelled, MergeError
 from tests.worker.artifacts.adapters import Bases, make_bases, stream_merge, tune
@@ -200,17 +200,6 @@ def test_what_is_not_known_to_be_dealt_with_is_left_to_peft(
     change(adapter)
     with pytest.raises(NotStreamable, match=reason):
         make_plan(bases.tied, adapter, torch.bfloat16, quantised=False)
-
-
-def test_weights_that_transformers_restacks_are_left_to_peft(tmp_path: Path) -> None:
-    config = MixtralConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, num_local_experts=2, num_experts_per_tok=1, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    MixtralForCausalLM(config).save_pretrained(tmp_path / "moe")
-    adapter = tune(tmp_path / "moe", tmp_path, target_modules=["q_proj"])
-    with pytest.raises(NotStreamable, match=r"transformers converts .*experts"):
-        make_plan(tmp_path / "moe", adapter, torch.bfloat16, quantised=False)
 
 
 def test_a_tensor_that_does_not_fit_is_named(bases: Bases, tmp_path: Path) -> None:
