@@ -31,7 +31,7 @@ def serve(home: Path) -> Iterator[str]:
     (home / "server.json").unlink(missing_ok=True)
     log = home.with_name(f"{home.name}.log").open("w")
     command = [sys.executable, "-m", "app.cli", "serve", "--no-worker"]
-    process = subprocess.Popen(command, env=environment_for(home), stdout=log, stderr=log)
+    process = subprocess.Popen(command, env={**environment_for(home), "LORADECK_AUTH": "off"}, stdout=log, stderr=log)
     try:
         while not (home / "server.json").exists():
             if process.poll() is not None:

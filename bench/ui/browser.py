@@ -21,7 +21,7 @@ see("longtask", (entry) => { measured.long.push([Math.round(entry.startTime), Ma
 """  # noqa: E501 - one observer a line
 
 
-@dataclass(slots=True)
+@dataclass
 class Traffic:
     """What went over the wire, by the browser's own count: compressed bytes by kind of resource."""
 

@@ -5,6 +5,7 @@ import { loadSettings, saveSettings } from "./settings.js";
 
 const PIXELS_A_BUCKET = 0.5; // two buckets a pixel
 const ZOOM_WAIT_MS = 60;
+const FRAME_MS = 12;
 
 export class Board {
   constructor() {
@@ -13,6 +14,8 @@ export class Board {
     this.charts = new Map();
     this.zoomed = null; // {x, time}: [from, to] for charts along x, and for those along time
     this.pointing = false;
+    this.waiting = []; // charts to be drawn
+    this.framed = null;
     this.tools = document.querySelector("[data-chart-tools]");
     if (this.tools) this.watchTools();
   }
@@ -42,6 +45,23 @@ export class Board {
   }
 
   each(act) { for (const chart of this.charts.values()) act(chart); }
+
+  /** Draw in one of the next frames: as many charts in each as leave it time for the reader. */
+  draw(chart) {
+    this.waiting.push(chart);
+    this.framed ??= requestAnimationFrame(() => this.frame());
+  }
+
+  frame() {
+    this.framed = null;
+    const began = performance.now();
+    while (this.waiting.length && performance.now() - began < FRAME_MS) {
+      const chart = this.waiting.shift();
+      chart.pending = false;
+      if (chart.stale && chart.figure.isConnected) chart.refresh();
+    }
+    if (this.waiting.length) this.framed ??= requestAnimationFrame(() => this.frame());
+  }
 
   onData(job) {
     this.follow(job);

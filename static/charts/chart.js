@@ -105,12 +105,8 @@ export class Chart {
     this.stale = true;
     if (this.pending) return;
     this.pending = true;
-    const draw = () => {
-      this.pending = false;
-      if (this.stale && this.figure.isConnected) this.refresh();
-    };
-    if (this.seen || !this.data[0].length) requestAnimationFrame(draw);
-    else setTimeout(draw, UNSEEN_MS);
+    if (this.seen || !this.data[0].length) this.board.draw(this);
+    else setTimeout(() => this.board.draw(this), UNSEEN_MS);
   }
 
   refresh() {

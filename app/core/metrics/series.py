@@ -112,12 +112,12 @@ def _read(session: Session, job_id: int, name: str, first: int, end: int, level:
     """Buckets of a level, then of each one below for what is not folded there yet, then points."""
     for each in range(level, 0, -1):
         values = {"job_id": job_id, "name": name, "level": each, "first": first, "end": end}
-        for row in session.execute(_BUCKETS, values):
-            bucket = Bucket(*row)
-            yield bucket
-            first = ((bucket.step >> (each * SHIFT)) + 1) << (each * SHIFT)
-    for row in session.execute(_POINTS, {"job_id": job_id, "name": name, "first": first, "end": end}):
-        yield Bucket(*row)
+        rows = session.execute(_BUCKETS, values).all()
+        yield from (Bucket(*row) for row in rows)
+        if rows:
+            first = ((rows[-1].step >> (each * SHIFT)) + 1) << (each * SHIFT)
+    rows = session.execute(_POINTS, {"job_id": job_id, "name": name, "first": first, "end": end}).all()
+    yield from (Bucket(*row) for row in rows)
 
 
 def _join(buckets: Iterable[Bucket], shift: int) -> list[Bucket]:
@@ -138,5 +138,7 @@ def _add(into: Bucket, bucket: Bucket) -> None:
     if bucket.low is None or bucket.high is None:
         return
     into.total = (into.total or 0.0) + (bucket.total or 0.0)
-    into.low = bucket.low if into.low is None else min(into.low, bucket.low)
-    into.high = bucket.high if into.high is None else max(into.high, bucket.high)
+    if into.low is None or bucket.low < into.low:
+        into.low = bucket.low
+    if into.high is None or bucket.high > into.high:
+        into.high = bucket.high
