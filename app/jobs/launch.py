@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from app.core.errors import InvalidInput
 from app.core.jobs.expected_start import Start, next_start
-from app.core.jobs.queries import count_queued, gpu_occupant
+from app.core.jobs.queries import count_queued, gpu_occupant, worker_view
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import GPU_KINDS
 from app.core.jobs.sweep import Axes, read_axes
@@ -39,6 +39,7 @@ class Place:
     position: int
     start: Start | None
     at_once: bool  # nothing is before it
+    worker: bool = True  # whether one runs, without which nothing starts
 
     @property
     def ordinal(self) -> str:
@@ -95,7 +96,7 @@ def describe_place(session: Session) -> Place:
     start, waiting = next_start(session), count_queued(session, GPU_KINDS)
     free = waiting == 0 and gpu_occupant(session) is None
     at_once = free and start is not None and start.at - time.time() < _AT_ONCE_SECONDS
-    return Place(waiting + 1, start, at_once)
+    return Place(waiting + 1, start, at_once, bool(worker_view(session)["alive"]))
 
 
 def find_command(typed: Mapping[str, str]) -> Command | None:

@@ -196,10 +196,12 @@ def test_row_36_a_sweep_is_previewed_queued_and_ranked(page: Page) -> None:
 def test_row_71_the_place_in_the_queue_and_the_expected_start_stand_beside_the_button(
     page: Page, running: Feed, make_job: MakeJob
 ) -> None:
+    running.read_devices()
     page.goto("/jobs/new")
     expect(page.locator("#queue-place")).to_contain_text("1st in the queue · starts at about")
     expect(page.locator("#queue-place time")).to_have_count(1)
     make_job()
+    running.read_devices()
     page.get_by_label("Job name").press_sequentially("x")
     expect(page.locator("#queue-place")).to_contain_text("2nd in the queue · starts after")
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from app.core.boot import boot_id, uptime_seconds
 from app.core.database import Database
+from app.core.jobs.models import WorkerState
 from app.core.jobs.queue_state import pause_queue
 from app.core.jobs.spec import parse_spec, parse_yaml
 from app.core.jobs.status import JobStatus
@@ -66,6 +68,10 @@ def test_without_scripts_a_button_exports_or_says_what_is_wrong(client: TestClie
 def test_the_place_in_the_queue_and_the_expected_start(
     client: TestClient, database: Database, make_job: MakeJob
 ) -> None:
+    assert "1st in the queue; nothing starts until the worker runs" in _region(client)
+    with database.write() as session:
+        alive = {"boot_id": boot_id(), "heartbeat_at": uptime_seconds() + 600}
+        session.add(WorkerState(pid=1, pid_started_at=0.0, version="0", started_at=0.0, **alive))
     assert "starts at once" in _region(client)
     running = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, eta_seconds=600.0)
     assert "1st in the queue · starts at about <time" in _region(client)

@@ -106,3 +106,10 @@ def test_the_api_plans_and_queues_a_sweep(client: TestClient, database: Database
     assert (refused.status_code, refused.json()["error"]["field"]) == (422, "r")
     assert client.post("/api/v1/sweeps", json={**body, "over": {}}).json()["error"]["field"] == "sweep"
     assert count_jobs(database) == 2
+
+
+def test_without_scripts_a_link_to_the_form_lists_the_jobs_too(client: TestClient) -> None:
+    page = client.get("/jobs/new", params={**FORM, "sweep": AXES, "vram_gb": "24"}).text
+    assert "<strong>4 jobs</strong>" in page
+    assert "Add 4 jobs to the queue" in page
+    assert "<noscript><button" in page[page.index('id="help-sweep"') :]
