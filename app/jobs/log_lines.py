@@ -59,8 +59,12 @@ def _read(path: Path, begin: int, end: int) -> Iterator[tuple[int, str]]:
         if begin:
             file.seek(begin - 1)
             file.readline(SEARCHED_BYTES)  # the rest of a line that began before
-        while (offset := file.tell()) < end and (line := file.readline(end - offset)):
-            yield offset, line.decode("utf-8", "replace").rstrip("\r\n")
+        offset = file.tell()
+        for line in file:
+            if offset >= end:
+                return
+            yield offset, line[: end - offset].decode("utf-8", "replace").rstrip("\r\n")
+            offset += len(line)
 
 
 def _wanted(lines: Iterator[tuple[int, str]], asked: Asked) -> Iterator[tuple[int, str]]:
@@ -68,5 +72,5 @@ def _wanted(lines: Iterator[tuple[int, str]], asked: Asked) -> Iterator[tuple[in
     for offset, line in lines:
         if asked.level and (found := _LEVEL.match(line)) is not None:
             level = LEVELS.index(found[1])
-        if level >= least and search in line.casefold():
+        if level >= least and (not search or search in line.casefold()):
             yield offset, line

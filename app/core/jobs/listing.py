@@ -63,8 +63,10 @@ def list_jobs(
     if tag:
         where.append(text(_TAGGED).bindparams(tag=tag))  # type: ignore[arg-type]
     total = session.exec(select(func.count()).select_from(Job).where(*where)).one()
-    query = select(Job).where(*where).order_by(*_order(sort)).offset((page - 1) * size).limit(size)
-    return Page(session.exec(query).all(), total, page, size)
+    order = _order(sort)
+    ids = select(Job.id).where(*where).order_by(*order).offset((page - 1) * size).limit(size)
+    shown = select(Job).where(col(Job.id).in_(ids)).order_by(*order)  # so that rows of other pages are not read whole
+    return Page(session.exec(shown).all(), total, page, size)
 
 
 def _order(sort: JobSort) -> Sequence[Any]:
