@@ -15,4 +15,5 @@ def set_up_logging(level: str, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(MaskingFormatter(_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "httpx", "httpx2"):  # each step of a migration, each request to the hub
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -92,11 +92,23 @@ def test_the_card_names_a_base_that_the_hub_knows_or_none(
     assert not upload_hub.repos["me/mine"].private
 
 
+def test_a_card_of_peft_names_no_folder_of_this_machine(upload_hub: UploadHub, upload: Any, adapter: Path) -> None:
+    head = "base_model: /home/me/tiny\nlibrary_name: peft\ntags:\n- base_model:adapter:/home/me/tiny\n- lora\n"
+    card = f"---\n{head}---\nx\n"
+    files = [each for each in upload().payload["files"] if each["path"] != "README.md"]
+    (adapter / "README.md").write_text(card)
+    run_upload(upload(files=files))
+    sent = upload_hub.repos["me/mine"].files["README.md"].decode()
+    assert sent == "---\nlibrary_name: peft\ntags:\n- lora\n---\nx\n"
+
+
 def test_a_gguf_without_a_card_gets_one(upload_hub: UploadHub, upload: Any, adapter: Path) -> None:
     (adapter / "README.md").unlink()
     files = [each for each in upload().payload["files"] if each["path"] != "README.md"]
     run_upload(upload(kind="gguf", files=files, base_hub_id="org/base"))
     assert "base_model: org/base\ntags: [gguf]" in upload_hub.repos["me/mine"].files["README.md"].decode()
+    run_upload(upload(repo="me/adapter", files=files))
+    assert "library_name: peft\ntags: [lora]" in upload_hub.repos["me/adapter"].files["README.md"].decode()
 
 
 def _refused(context: JobContext) -> str:
