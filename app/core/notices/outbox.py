@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from sqlalchemy import and_, func, or_
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, select, update
 
@@ -20,7 +21,10 @@ from app.core.notices.messages import notices_of
 from app.core.notices.models import Notice, NoticeStatus, Webhook
 
 PAUSES_SECONDS = (10, 60, 300, 1800, 7200)  # after the first try, the second, …; then it is given up
-_TOLD_OF = (EventKind.FINISHED.value, EventKind.STATUS.value, EventKind.METRIC.value)
+_TOLD_OF = or_(  # of metrics, which come with every step, the evals alone
+    col(Event.kind).in_((EventKind.FINISHED.value, EventKind.STATUS.value)),
+    and_(col(Event.kind) == EventKind.METRIC.value, func.json_extract(Event.data, "$.eval_loss").is_not(None)),
+)
 _LOST = "The worker ended while it was being sent; it may have arrived, so it is not sent again."
 
 
@@ -29,7 +33,7 @@ def find_news(session: Session, webhook: Webhook, cursor: int) -> tuple[list[Not
     newest = latest_id(session)
     if newest <= cursor:
         return [], cursor
-    query = select(Event).where(col(Event.id) > cursor, col(Event.id) <= newest, col(Event.kind).in_(_TOLD_OF))
+    query = select(Event).where(col(Event.id) > cursor, col(Event.id) <= newest, _TOLD_OF)
     found = [notice for event in session.exec(query.order_by(col(Event.id))) for notice in notices_of(session, event)]
     return [notice for notice in found if notice.kind.value in webhook.kinds], newest
 
