@@ -1,6 +1,6 @@
 """A merge beside a synced copy of the same checkpoint and beside peft's: wall time and peak memory of each.
 
-    python -m bench.merge [--layers 24] [--rank 64] [--keep]
+    python -m bench.merge [--layers 24] [--rank 64] [--rounds 1]
 
 A Llama of random bfloat16 weights in three shards (1.36 B parameters with 24 layers) and an adapter on all its linear
 modules. Each merge is a process of its own: `wall` has its imports, `merge` begins when they are done and ends when all
@@ -19,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 WIDTH, WORDS, SHARD_BYTES = 2048, 32000, "1GB"
@@ -102,37 +104,55 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def measure_copy(folder: Path) -> dict[str, Any]:
-    began = time.perf_counter()
+def measured(what: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """With the wall time that it took, and the processor's time of the processes that it started."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = what()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_seconds": round(time.perf_counter() - began, 2), "cpu_seconds": round(cpu, 2), **found}
+
+
+def copy(folder: Path) -> dict[str, Any]:
     subprocess.run(["cp", "-r", str(folder / "base"), str(folder / "copy")], check=True)
     sync(folder / "copy")
-    return {"wall_seconds": round(time.perf_counter() - began, 2)}
+    return {}
 
 
-def measure_merge(who: str, folder: Path) -> dict[str, Any]:
-    began = time.perf_counter()
+def merge(who: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.merge", "--alone", who, "--folder", str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    wall = round(time.perf_counter() - began, 2)
-    return {"wall_seconds": wall, **json.loads(done.stdout.splitlines()[-1])}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(folder: Path, layers: int, rank: int) -> dict[str, Any]:
-    """All three in turn, each output removed before the next; the merges must agree in every byte of every tensor."""
+SIDES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "copy": copy,
+    "ours": partial(merge, "ours"),
+    "peft": partial(merge, "peft"),
+}
+
+
+def measure(folder: Path, layers: int, rank: int, rounds: int) -> dict[str, Any]:
+    """All three in turn, so that what else the machine does meets all of them; the merges must agree in every byte."""
     made = [sys.executable, "-m", "bench.merge", "--alone", "inputs", "--folder", str(folder)]
     done = subprocess.run([*made, "--layers", str(layers), "--rank", str(rank)], check=True, stdout=subprocess.PIPE)
-    os.sync()
-    measure_copy(folder)
-    shutil.rmtree(folder / "copy")
-    copy = measure_copy(folder)
-    shutil.rmtree(folder / "copy")
-    found = {"parameters": int(done.stdout.split()[-1]), "copy": copy}
-    found |= {who: measure_merge(who, folder) for who in ("ours", "peft")}
+    copy(folder)
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(rounds):
+        for side, run in SIDES.items():
+            shutil.rmtree(folder / side, ignore_errors=True)
+            os.sync()
+            runs[side].append(measured(partial(run, folder)))
+    found: dict[str, Any] = {side: medians(each) for side, each in runs.items()}
+    found |= {"parameters": int(done.stdout.split()[-1]), "rounds": rounds}
     found["tensors_that_differ"] = count_differing(folder / "ours", folder / "peft")
-    ours, peft = found["ours"], found["peft"]
-    found["of_peft"] = round(ours["wall_seconds"] / peft["wall_seconds"], 3)
-    found["of_copy"] = round(ours["merge_seconds"] / copy["wall_seconds"], 3)
+    found["of_peft"] = round(found["ours"]["wall_seconds"] / found["peft"]["wall_seconds"], 3)
+    found["of_copy"] = round(found["ours"]["merge_seconds"] / found["copy"]["wall_seconds"], 3)
     return found
+
+
+def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 def count_differing(ours: Path, peft: Path) -> int:
@@ -151,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=1, help="of all three; the medians count")
     parser.add_argument("--alone", choices=("inputs", "peft", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="where to write 11 GB for the time it takes")
     arguments = parser.parse_args()
@@ -160,7 +181,7 @@ def main() -> None:
         run_alone(arguments.alone, arguments.folder)
     else:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            found = measure(Path(folder), arguments.layers, arguments.rank)
+            found = measure(Path(folder), arguments.layers, arguments.rank, arguments.rounds)
         print(json.dumps({**found, "targets": TARGETS}))
 
 
