@@ -83,7 +83,7 @@ def test_page_of_a_running_job_holds_all_that_happened_and_where_the_stream_goes
     assert EVIL not in page
 
 
-def test_failed_job_opens_no_stream_and_shows_its_error_and_its_last_lines_once(
+def test_failed_job_opens_no_stream_and_shows_its_error_with_its_last_words(
     client: TestClient, database: Database, make_job: MakeJob
 ) -> None:
     error = {
@@ -101,8 +101,10 @@ def test_failed_job_opens_no_stream_and_shows_its_error_and_its_last_lines_once(
     assert "✕ Its process was killed. &lt;/script" in page
     assert "kind: <code>child_died</code>" in page
     assert "Clone it." in page
-    assert page.count("boom\n&lt;/script") == 1
-    assert 'href="#log"' in page
+    error_box, rest = page.split('id="job-error"')[1].split("</article>", 1)
+    assert "boom\n&lt;/script" in error_box
+    assert f'href="/jobs/{job.id}/logs"' in error_box
+    assert "before\nboom\n&lt;/script" in rest  # the log's end, below
 
 
 def test_ended_job_shows_neither_a_phase_nor_charts_without_points(

@@ -31,6 +31,24 @@ _LORA_DEFAULTS: dict[str, Any] = {  # what `method: full` has no use for; a valu
 }
 
 
+_SHORT_NAMES = {  # what fields are called for short, here and in other trainers
+    "lr": "learning_rate",
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "max_seq_length": "max_length",
+}
+
+
+def likely_field(name: str, fields: Iterable[str]) -> str | None:
+    """The field that was probably meant by a name that is none; None where nothing is alike."""
+    if name in _SHORT_NAMES:
+        return _SHORT_NAMES[name]
+    return next(iter(get_close_matches(name, fields, 1)), None)
+
+
 def combination_faults(spec: TrainingSpec) -> list[Fault]:
     """Fields that are right alone and cannot go together, each fault at the field to change."""
     quantised, full = spec.method == "qlora", spec.method == "full"
@@ -87,8 +105,8 @@ def describe_faults(details: Iterable[Any], fields: Mapping[str, FieldInfo]) -> 
 def _faults_of(field: str, details: list[Any], fields: Mapping[str, FieldInfo]) -> Iterator[Fault]:
     """`details` are one field's. What is wrong inside a list says more than that the field could have been a word."""
     if details[0]["type"] == "extra_forbidden":
-        alike = get_close_matches(field, fields, 1)
-        known = f"Did you mean {alike[0]}?" if alike else f"Known fields: {', '.join(fields)}."
+        meant = likely_field(field, fields)
+        known = f"Did you mean {meant}?" if meant else f"Known fields: {', '.join(fields)}."
         yield Fault(field, "unknown field", advice=known)
         return
     if details[0]["type"] == "missing":

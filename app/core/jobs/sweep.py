@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from app.core.errors import Fault, InvalidInput, NotFound
 from app.core.jobs.models import Job
 from app.core.jobs.shown import show
 from app.core.jobs.spec import TrainingSpec, parse_spec
+from app.core.jobs.spec_faults import likely_field
 from app.core.jobs.submit import check_values, submit_values
 from app.core.paths import DataFolder
 from app.core.strict_yaml import load_yaml
@@ -130,8 +130,8 @@ def _faults_of_axes(axes: Axes) -> Iterator[Fault]:
         yield Fault(_FIELD, "Name at least one field and its values.")
     for field, values in axes.items():
         if field not in TrainingSpec.model_fields:
-            alike = get_close_matches(field, TrainingSpec.model_fields, 1)
-            yield Fault(_FIELD, f"unknown field {field!r:.80}", f"Did you mean {alike[0]}?" if alike else None)
+            meant = likely_field(field, TrainingSpec.model_fields)
+            yield Fault(_FIELD, f"unknown field {field!r:.80}", f"Did you mean {meant}?" if meant else None)
         elif not values:
             yield Fault(_FIELD, f"{field} has no values.")
     size = 1

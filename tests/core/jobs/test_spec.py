@@ -172,12 +172,20 @@ def test_model_and_dataset_are_required(field: str) -> None:
     assert list(_faults(**{field: ""})) == [field]
 
 
-def test_an_unknown_key_is_named_with_the_known_ones() -> None:
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("lr", "Did you mean learning_rate?"),
+        ("lora_alhpa", "Did you mean lora_alpha?"),
+        ("zzzzzz", "Known fields: base_model, dataset, "),
+    ],
+)
+def test_an_unknown_key_is_named_with_what_was_probably_meant_or_the_known_ones(typed: str, advice: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        parse_spec({**NEEDED, "lr": 1})
+        parse_spec({**NEEDED, typed: 1})
     (fault,) = caught.value.faults
-    assert (fault.field, fault.message) == ("lr", "unknown field")
-    assert "learning_rate" in str(fault.advice)
+    assert (fault.field, fault.message) == (typed, "unknown field")
+    assert str(fault.advice).startswith(advice)
 
 
 def test_every_fault_is_named_at_once() -> None:
