@@ -44,7 +44,7 @@ from app.web.logged_out import end_streams_of_ended_logins
 from app.web.security import SecurityMiddleware
 from app.web.tailer import EventTailer
 from app.web.templating import create_templates
-from app.web.uploads import BODY_BYTES
+from app.web.uploads import BODY_BYTES, most_upload_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
-        max_body_size=BODY_BYTES,
+        max_body_size=most_upload_bytes(settings),  # of any route; what the door refuses, it refuses in its own words
     )
     app.state.settings, app.state.folder, app.state.database = settings, folder, database
     app.state.token = load_token(folder)
@@ -90,7 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings_router,
         accounts_router,
     ):
-        app.include_router(router)
+        app.include_router(router, max_body_size=BODY_BYTES)
     install_error_handlers(app)
     # Each of these goes ahead of those before it.
     app.add_middleware(AccessMiddleware, owner=app, database=database, identities=identities)

@@ -18,11 +18,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.core.datasets.incoming import IncomingFile
 from app.core.paths import DataFolder
+from app.core.settings import Settings
 
 _PIECE_BYTES = 1 << 20  # handed to a thread at a time; a connection brings some tens of kilobytes
 _MOST_FILES = 1
 BODY_BYTES = 4 * 1024**2  # the most that a request without a file may hold: it is read into memory
 _FORM_BYTES = 1024**2  # what a form may hold beside its file
+
+
+def most_upload_bytes(settings: Settings) -> int:
+    """The most that a request with a file may hold, in bytes."""
+    return settings.max_upload_bytes + _FORM_BYTES
 
 
 class StoringRoute(APIRoute):
@@ -32,13 +38,13 @@ class StoringRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_storing(request: Request) -> Response:
-            """Under the limit of uploads, in place of the application's, which holds until here."""
+            """Under the limit of uploads, in place of the router's, which holds until here."""
             responses: list[Response] = []
 
             async def answer(scope: Scope, receive: Receive, _send: Send) -> None:
                 responses.append(await handle(_StoringRequest(scope, receive)))
 
-            limit = request.app.state.settings.max_upload_bytes + _FORM_BYTES
+            limit = most_upload_bytes(request.app.state.settings)
             await RequestBodyLimitMiddleware(answer, limit)(request.scope, request.receive, _send_nothing)
             return responses[0]
 
