@@ -33,7 +33,7 @@ Theme = Literal["light", "dark"]
 NO_PAGES = re.compile(
     r"^(api_.*|static|openapi|stream_events|download.*|search_palette|show_frame|show_dataset_list|show_dataset_notes"
     r"|show_model_list|show_job_overview|show_job_marks|show_job_readings|show_job_series|show_targets|show_xray_link"
-    r"|show_xray_row|show_check_result|show_chat_state)$"
+    r"|show_xray_row|show_check_result|show_chat_state|show_length_note)$"
 )
 # Pages that need what a data folder here does not hold; the tests of their features look at them.
 LOOKED_AT_ELSEWHERE = {"show_chat", "show_sweep", "show_check"}

@@ -48,7 +48,7 @@ def test_a_fault_of_the_server_says_that_nothing_is_half_written(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("app.jobs.router.query_jobs", fail)
+    monkeypatch.setattr("app.jobs.list_page.query_jobs", fail)
     quiet = TestClient(client.app, base_url="http://127.0.0.1", headers=client.headers, raise_server_exceptions=False)
     answer = quiet.get("/jobs")
     assert answer.status_code == status
