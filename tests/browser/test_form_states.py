@@ -94,7 +94,7 @@ def test_no_state_of_the_form_has_a_violation(
         base_url=server.url, viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     for reach in STATES:
         reach(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, reach.__name__

@@ -34,7 +34,7 @@ def test_a_page_without_a_stream_shows_the_progress_and_the_worker_that_is_down(
     expect(page.locator("#worker-down")).to_contain_text("loradeck worker")
     running.read_devices()  # a worker that is alive
     running.step(6, loss=1.0)
-    expect(page.locator("#worker-down")).to_have_count(0, timeout=9_000)
+    expect(page.locator("#worker-down")).to_have_count(0, timeout=20_000)
     expect(page).to_have_title("60 % · Datasets · Loradeck")
 
 

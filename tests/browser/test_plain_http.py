@@ -24,7 +24,7 @@ def lan_page(server: LiveServer, tmp_path: Path) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         page = browser.new_page(base_url=server.url.replace("127.0.0.1", "box.local"))
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         yield page
         browser.close()
 

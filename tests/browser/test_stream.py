@@ -65,7 +65,7 @@ def test_a_tab_that_is_opened_out_of_sight_follows_once_it_is_seen(
     time.sleep(0.5)
     assert _streams(server, lasting=False) == 0
     page.evaluate("show(true)")
-    expect(page.locator("[data-chart=loss]")).to_have_attribute("data-points", "4", timeout=3000)
+    expect(page.locator("[data-chart=loss]")).to_have_attribute("data-points", "4")
 
 
 def test_a_tab_that_slept_long_is_read_anew_and_follows_from_there(
