@@ -12,7 +12,7 @@ from app.cli.output import AsJson, print_json, print_table
 from app.cli.recipes import Changes, From, spec_text
 from app.core.errors import InvalidInput
 from app.core.jobs.shown import show
-from app.core.jobs.sweep import read_axes
+from app.core.jobs.sweep_axes import read_axes
 
 app = typer.Typer()
 

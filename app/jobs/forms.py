@@ -15,7 +15,8 @@ from app.core.errors import Fault
 from app.core.jobs.presets import PRESETS, Preset, baseline, find_preset, get_preset
 from app.core.jobs.shown import show_field
 from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
-from app.core.jobs.sweep import Variant, expand, read_axes
+from app.core.jobs.sweep import Variant, expand
+from app.core.jobs.sweep_axes import read_axes
 from app.jobs.fields import FormField, applies, make_field, parse
 
 NAME = "name"  # of the job; not a field of the spec

@@ -19,7 +19,7 @@ from app.core.jobs.expected_start import Start, next_start
 from app.core.jobs.queries import count_queued, gpu_occupant, worker_view
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import GPU_KINDS
-from app.core.jobs.sweep import Axes, read_axes
+from app.core.jobs.sweep_axes import Axes, read_axes
 from app.jobs.forms import NAME, SWEEP, expand_form, parse_form
 from app.web.dependencies import SessionDep
 from app.web.forms import Typed

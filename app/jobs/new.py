@@ -15,7 +15,8 @@ from app.core.jobs import queue
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import submit_values
-from app.core.jobs.sweep import read_axes, submit_sweep
+from app.core.jobs.sweep import submit_sweep
+from app.core.jobs.sweep_axes import read_axes
 from app.core.paths import DataFolder
 from app.jobs import fit, importing, launch, lengths, sweeps, xray_link
 from app.jobs.defaults import default_references

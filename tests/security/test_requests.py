@@ -128,7 +128,7 @@ def test_a_page_of_ours_is_kept(wanted: str) -> None:
 def test_row_14_a_failure_gives_no_secret_away_jupyter_cve_2022_24757(
     app: FastAPI, logged_in: LogIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.system.router.latest_reading", lambda _: 1 / 0)
+    monkeypatch.setattr("app.system.gpu.latest_reading", lambda _: 1 / 0)
     admin = logged_in(Role.ADMIN)
     cookie = next(iter(admin.cookies.jar)).value
     quiet = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=False, cookies=admin.cookies)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from sqlmodel import Session, col, select
 
 from app.core.errors import Fault, InvalidInput, NotFound
@@ -18,15 +16,12 @@ from app.core.jobs.shown import show
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.spec_faults import likely_field
 from app.core.jobs.submit import check_values, submit_values
+from app.core.jobs.sweep_axes import SWEEP_FIELD, Axes
 from app.core.paths import DataFolder
-from app.core.strict_yaml import load_yaml
 
 MOST_JOBS = 64
-_FIELD = "sweep"  # that faults of the sweep itself belong to
 _NAMED = 3  # combinations in a message
 _MOST_NAME = 200
-
-Axes = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +40,6 @@ class Variant:
         """The job's name; the differences stay whole where the name would be too long."""
         room = max(0, _MOST_NAME - len(self.label) - 3)
         return f"{base[:room]} · {self.label}"[:_MOST_NAME]
-
-
-def read_axes(text: str) -> Axes:
-    """`field: value, value` on each line, or `field: [value, value]` as in YAML. Raises: InvalidInput on `sweep`."""
-    axes: dict[str, Sequence[Any]] = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
-        field, separator, values = (part.strip() for part in line.partition(":"))
-        if not separator or not values:
-            raise InvalidInput(f"{line!r:.80} is not `field: value, value`.", field=_FIELD)
-        if field in axes:
-            raise InvalidInput(f"{field} stands twice.", field=_FIELD)
-        axes[field] = _read_values(field, values)
-    return axes
 
 
 def expand(values: Mapping[str, Any], axes: Axes) -> list[Variant]:
@@ -116,29 +98,22 @@ def differing_fields(jobs: Sequence[Job]) -> list[str]:
     return [name for name in TrainingSpec.model_fields if len({repr(job.spec.get(name)) for job in jobs}) > 1]
 
 
-def _read_values(field: str, text: str) -> Sequence[Any]:
-    try:
-        parts = [text] if text.startswith("[") else [part for part in text.split(",") if part.strip()]
-        found = [json.loads(json.dumps(load_yaml(part), default=str)) for part in parts]  # a date stays as it is typed
-        return found[0] if text.startswith("[") else found
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
-        raise InvalidInput(f"{field}: {text!r:.80} cannot be read.", field=_FIELD) from None
-
-
 def _faults_of_axes(axes: Axes) -> Iterator[Fault]:
     if not axes:
-        yield Fault(_FIELD, "Name at least one field and its values.")
+        yield Fault(SWEEP_FIELD, "Name at least one field and its values.")
     for field, values in axes.items():
         if field not in TrainingSpec.model_fields:
             meant = likely_field(field, TrainingSpec.model_fields)
-            yield Fault(_FIELD, f"unknown field {field!r:.80}", f"Did you mean {meant}?" if meant else None)
+            yield Fault(SWEEP_FIELD, f"unknown field {field!r:.80}", f"Did you mean {meant}?" if meant else None)
         elif not values:
-            yield Fault(_FIELD, f"{field} has no values.")
+            yield Fault(SWEEP_FIELD, f"{field} has no values.")
     size = 1
     for values in axes.values():
         size *= len(values)
     if size > MOST_JOBS:
-        yield Fault(_FIELD, f"These are {size:,} jobs; a sweep queues {MOST_JOBS} at most.", "Leave some values out.")
+        yield Fault(
+            SWEEP_FIELD, f"These are {size:,} jobs; a sweep queues {MOST_JOBS} at most.", "Leave some values out."
+        )
 
 
 def _faults_of_twins(variants: Sequence[Variant]) -> list[Fault]:
@@ -146,7 +121,7 @@ def _faults_of_twins(variants: Sequence[Variant]) -> list[Fault]:
     for variant in variants:
         key = parse_spec(variant.values).model_dump_json()
         if key in seen:
-            return [Fault(_FIELD, f"two jobs would be the same: {seen[key]}, and {variant.label}")]
+            return [Fault(SWEEP_FIELD, f"two jobs would be the same: {seen[key]}, and {variant.label}")]
         seen[key] = variant.label
     return []
 

@@ -9,7 +9,8 @@ import pytest
 from app.core.database import Database
 from app.core.errors import InvalidInput, NotFound
 from app.core.jobs.listing import list_jobs
-from app.core.jobs.sweep import check_sweep, differing_fields, expand, get_sweep, read_axes, submit_sweep
+from app.core.jobs.sweep import check_sweep, differing_fields, expand, get_sweep, submit_sweep
+from app.core.jobs.sweep_axes import read_axes
 from app.core.paths import DataFolder
 
 VALUES = {"base_model": "tiny", "dataset": "small", "lora_alpha": 16}
