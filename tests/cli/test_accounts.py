@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -46,10 +47,18 @@ def test_users_and_tokens_from_the_command_line(tmp_path: Path) -> None:
     assert "/setup?token=" not in told, "there is an account already"
 
 
+def _printed_link(log: Path) -> str:
+    """The server may answer a moment before it has printed where it is."""
+    deadline = time.monotonic() + 20
+    while "/setup?token=" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return next(word for word in log.read_text().split() if "/setup?token=" in word)
+
+
 def test_the_first_start_prints_the_link_that_makes_the_first_account(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with serve_process(home, LORADECK_AUTH="accounts") as server:
-        link = next(word for word in home.with_name("home.log").read_text().split() if "/setup?token=" in word)
+        link = _printed_link(home.with_name("home.log"))
         assert link.startswith(server.url)
         assert stat.S_IMODE((home / "setup_token").stat().st_mode) == 0o600
         token = link.partition("token=")[2]

@@ -429,7 +429,7 @@ def test_a_dashboard_elsewhere_is_asked_by_url_and_token(
     monkeypatch.setenv("LORADECK_TOKEN", "wrong")
     refused = loradeck("models", "list", "--json")
     assert (refused.code, set(refused.json)) == (1, {"error"})
-    assert "This needs the API token." in refused.err
+    assert "This token is not valid." in refused.err
 
 
 @pytest.mark.parametrize(

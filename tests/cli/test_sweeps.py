@@ -19,11 +19,12 @@ def test_a_sweep_is_planned_and_queued(loradeck: Command, spec: Path) -> None:
     planned = loradeck("jobs", "sweep", spec, *options, "--dry-run")
     assert planned.code == 0, planned.err
     assert "learning_rate 1e-4, target_modules q_proj" in planned.out
-    before = len(loradeck("jobs", "list", "--json").json)
+    newest = max((job["id"] for job in loradeck("jobs", "list", "--json").json), default=0)
     found = loradeck("jobs", "sweep", spec, *options, "--json").json
     assert [job["spec"]["target_modules"] for job in found["jobs"]] == [["q_proj"], "all-linear"] * 2
     assert found["jobs"][0]["name"] == "night · learning_rate 1e-4, target_modules q_proj"
-    assert len(loradeck("jobs", "list", "--json").json) == before + 4
+    listed = [job["id"] for job in loradeck("jobs", "list", "--json").json if job["id"] > newest]
+    assert sorted(listed) == [job["id"] for job in found["jobs"]], "a dry run queues nothing"
 
 
 def test_a_faulty_sweep_ends_with_2(loradeck: Command, spec: Path) -> None:
