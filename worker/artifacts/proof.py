@@ -7,11 +7,15 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import AppError
+from worker.artifacts.disk import is_disk_full
 from worker.child import prepare_process
+
+_ROOM_SECONDS = 1.0  # between two tries on a full disk
 
 
 def main() -> int:
@@ -22,8 +26,22 @@ def main() -> int:
         answer = _prove(task)
     except AppError as error:
         answer = {"passed": False, "message": error.message, "advice": error.advice}
-    Path(task["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    leave_answer(Path(task["answer"]), answer)
     return 0
+
+
+def leave_answer(path: Path, answer: dict[str, Any]) -> None:
+    """Leave it there whole, or not at all. On a full disk it waits for room, unless the job ends this process."""
+    partial = path.with_name(f"{path.name}.partial")
+    while True:
+        try:
+            partial.write_text(json.dumps(answer), encoding="utf-8")
+            break
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+        time.sleep(_ROOM_SECONDS)
+    partial.replace(path)
 
 
 def _prove(task: dict[str, Any]) -> dict[str, Any]:
