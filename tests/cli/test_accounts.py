@@ -62,13 +62,13 @@ def test_the_first_start_prints_the_link_that_makes_the_first_account(tmp_path: 
         assert link.startswith(server.url)
         assert stat.S_IMODE((home / "setup_token").stat().st_mode) == 0o600
         token = link.partition("token=")[2]
-        browser = httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": "same-origin"})
-        assert browser.get("/jobs").headers["location"] == "/login?next=/jobs"
-        assert browser.get(link).status_code == 200
-        made = browser.post("/setup", data={"token": token, "name": "ann", "password": PASSWORD})
-        assert made.headers["location"] == "/"
-        assert "Queue" in browser.get("/").text
-        assert browser.get(link).status_code == 404
+        with httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": "same-origin"}) as browser:
+            assert browser.get("/jobs").headers["location"] == "/login?next=/jobs"
+            assert browser.get(link).status_code == 200
+            made = browser.post("/setup", data={"token": token, "name": "ann", "password": PASSWORD})
+            assert made.headers["location"] == "/"
+            assert "Queue" in browser.get("/").text
+            assert browser.get(link).status_code == 404
     assert not (home / "setup_token").exists()
 
 
