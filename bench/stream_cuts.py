@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from app.core.database import Database
@@ -67,11 +67,10 @@ class CutReader:
             time.sleep(0.3)
         received = b""
         connection.settimeout(IDLE_SECONDS)
-        try:
+        # Reset: the dashboard was killed. Timeout: nothing more is to come. What came before counts.
+        with suppress(ConnectionResetError, TimeoutError):
             while len(received) < size and (more := connection.recv(size - len(received))):
                 received += more
-        except (ConnectionResetError, TimeoutError):
-            pass  # the dashboard was killed, or nothing more is to come; what came before counts
         whole, _, _ = received.rpartition(b"\n\n")
         self.ids += [int(number) for number in _ID.findall(whole)]
 
