@@ -50,6 +50,8 @@ document.addEventListener("htmx:sse:after:connection", (event) => {
   if (Date.now() - lastHeard > TOO_LONG_MS) readAnew();
   lastHeard = Date.now();
   showConnection(true);
+  // hx-sse lets a stream go when its tab is hidden, but overlooks that while it connects: tell it again.
+  setTimeout(() => { if (document.hidden) document.dispatchEvent(new Event("visibilitychange")); });
 });
 document.addEventListener("htmx:sse:error", () => showConnection(false));
 document.addEventListener("htmx:error", (event) => { if (event.target.id === "stream") showConnection(false); });

@@ -14,7 +14,7 @@ from sqlmodel import col
 from app.core.database import Database
 from app.core.events import log
 from app.core.events.models import Event
-from tests.browser.conftest import Feed, LiveServer
+from tests.browser.conftest import PATIENCE_MS, Feed, LiveServer
 from tests.live_server import Served, serve_process
 
 pytestmark = pytest.mark.browser
@@ -32,7 +32,7 @@ def _streams(server: LiveServer, lasting: bool = True) -> int:
 
 
 def _wait_for_streams(server: LiveServer, count: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_MS / 1000
     while _streams(server) != count:
         assert time.monotonic() < deadline, f"{_streams(server)} streams are open, not {count}"
         time.sleep(0.02)
@@ -54,6 +54,20 @@ def test_a_hidden_tab_lets_its_stream_go_and_replays_what_it_missed(
     expect(page.locator("[data-chart=loss]")).to_have_attribute("data-points", "5")
     running.step(6, loss=0.5)
     expect(page.locator("#log")).to_have_text("".join(f"step {step}\n" for step in range(1, 7)))
+
+
+def test_a_tab_that_is_hidden_while_it_connects_lets_its_stream_go(
+    page: Page, server: LiveServer, running: Feed
+) -> None:
+    page.add_init_script(VISIBILITY.replace("SEEN", "true"))
+    hide = 'addEventListener("htmx:before:request", (e) => { if (e.target.id === "stream") show(false); }, {once: true});'
+    page.add_init_script(hide)
+    with page.expect_response("**/events?*"):
+        page.goto(f"/jobs/{running.job_id}")
+    _wait_for_streams(server, 0)
+    running.step(4, loss=0.5)
+    page.evaluate("show(true)")
+    expect(page.locator("[data-chart=loss]")).to_have_attribute("data-points", "4")
 
 
 def test_a_tab_that_is_opened_out_of_sight_follows_once_it_is_seen(
