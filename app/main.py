@@ -40,6 +40,7 @@ from app.web.access import AccessMiddleware
 from app.web.assets import Assets
 from app.web.errors import install_error_handlers
 from app.web.identities import Identities
+from app.web.links import Links
 from app.web.logged_out import end_streams_of_ended_logins
 from app.web.security import SecurityMiddleware
 from app.web.tailer import EventTailer
@@ -91,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         accounts_router,
     ):
         app.include_router(router, max_body_size=BODY_BYTES)
+    app.state.links = Links(app.router.routes)
     install_error_handlers(app)
     # Each of these goes ahead of those before it.
     app.add_middleware(AccessMiddleware, owner=app, database=database, identities=identities)

@@ -13,7 +13,7 @@ from app.core.events.log import latest_id
 from app.core.jobs import controls
 from app.core.jobs.expected_start import expected_starts
 from app.core.jobs.models import Job
-from app.core.jobs.queries import active_jobs, count_queued, find_awaited, queued_jobs
+from app.core.jobs.queries import active_jobs, count_queued, find_all_awaited, queued_jobs
 from app.core.jobs.queue import get_job
 from app.core.jobs.queue_state import get_queue, pause_queue, resume_queue, set_on_failure
 from app.core.jobs.status import QUEUED_KINDS, OnFailure
@@ -94,7 +94,7 @@ def _describe(session: Session, folder: DataFolder) -> dict[str, Any]:
         "queue_state": get_queue(session),
         "running": running,
         "waiting": waiting,
-        "awaited": {job.id: find_awaited(session, job) for job in waiting},
+        "awaited": find_all_awaited(session, waiting),
         "possible": {job.id: _names(folder, job) for job in (*running, *waiting)},
         "starts": expected_starts(session),
         "total": count_queued(session, QUEUED_KINDS),

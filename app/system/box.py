@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from app.core.disk import Disk
@@ -56,11 +57,14 @@ def _memory(reading: Mapping[str, Any] | None) -> tuple[str, str]:
     return format_bytes(total), "" if used is None else f"{format_bytes(total - used)} free"
 
 
-def _versions() -> Iterator[str]:
-    """Read from what is installed beside the dashboard; nothing is imported."""
-    yield f"Python {platform.python_version()}"
-    for package in _PACKAGES:
-        try:
-            yield f"{package} {importlib.metadata.version(package)}"
-        except importlib.metadata.PackageNotFoundError:
-            yield f"no {package}"
+@cache
+def _versions() -> tuple[str, ...]:
+    """Of what was installed beside the dashboard when it was first asked; nothing is imported."""
+    return (f"Python {platform.python_version()}", *(_version(package) for package in _PACKAGES))
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"no {package}"

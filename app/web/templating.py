@@ -21,6 +21,7 @@ from app.core.jobs.status import status_words
 from app.web.assets import Assets
 from app.web.frame import percent_of, read_frame
 from app.web.identities import identity_of
+from app.web.links import Links
 
 NOT_AVAILABLE = "n/a"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -59,7 +60,8 @@ def create_templates(folder: Path, assets: Assets, **extra_globals: Any) -> Jinj
 def path_for(context: Context, name: str, /, **path_params: Any) -> str:
     """The path of the route `name`: without scheme and host, so right behind any proxy. Raises: NoMatchFound."""
     request: Request = context["request"]
-    return str(request.scope.get("root_path", "")) + str(request.app.url_path_for(name, **path_params))
+    links: Links = request.app.state.links
+    return str(request.scope.get("root_path", "")) + links.path_for(name, **path_params)
 
 
 @pass_context

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
+from app.web.links import Links
 from app.web.templating import (
     create_templates,
     format_bytes,
@@ -44,6 +45,7 @@ def _serve(app: FastAPI, tmp_path: Path, source: str, **context: Any) -> str:
     def show_job(request: Request, job_id: int) -> Response:
         return render(request, "page.html", {"job_id": job_id, **context})
 
+    app.state.links = Links(app.router.routes)
     return TestClient(app).get("/jobs/7").text
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from app.core.jobs.models import Job
-from app.core.jobs.queries import find_awaited, gpu_occupant, queued_jobs
+from app.core.jobs.queries import find_all_awaited, gpu_occupant, queued_jobs
 from app.core.jobs.queue_state import get_queue
 from app.core.jobs.status import GPU_KINDS
 from app.core.planning.history import foresee_seconds
@@ -56,11 +56,12 @@ def _foresee(session: Session, now: float | None) -> tuple[dict[int, Start], Sta
 
 def _can_start(session: Session) -> Sequence[Job]:
     waiting = queued_jobs(session, _LOOKED_AT)
+    awaited = find_all_awaited(session, waiting)
     return [
         job
         for job in waiting
         if job.kind in GPU_KINDS
         and job.spec.get("device") != "cpu"  # a chat beside what has the GPU
         and not job.paused
-        and find_awaited(session, job) is None
+        and awaited[job.key] is None
     ]

@@ -67,13 +67,23 @@ def queue_position(session: Session, job: Job) -> int | None:
 
 def find_awaited(session: Session, job: Job) -> str | None:
     """The name of the base model or dataset whose import a queued job waits for."""
-    if job.status != JobStatus.QUEUED or job.kind == JobKind.IMPORT:
-        return None
-    model = session.get(BaseModel, job.base_model_id) if job.base_model_id is not None else None
-    if model is not None and model.status == ModelStatus.IMPORTING:
-        return model.name
-    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
-    return dataset.name if dataset is not None and dataset.status == DatasetStatus.IMPORTING else None
+    return find_all_awaited(session, [job])[job.key]
+
+
+def find_all_awaited(session: Session, jobs: Sequence[Job]) -> dict[int, str | None]:
+    """The same of many jobs, by id, with two queries."""
+    models = dict(
+        session.exec(select(BaseModel.id, BaseModel.name).where(BaseModel.status == ModelStatus.IMPORTING)).all()
+    )
+    datasets = dict(
+        session.exec(select(Dataset.id, Dataset.name).where(Dataset.status == DatasetStatus.IMPORTING)).all()
+    )
+    return {
+        job.key: models.get(job.base_model_id) or datasets.get(job.dataset_id)
+        if job.status == JobStatus.QUEUED and job.kind != JobKind.IMPORT
+        else None
+        for job in jobs
+    }
 
 
 def likely_model_path(session: Session) -> str | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.core.datasets.models import Dataset
 from app.core.datasets.store import find_dataset
@@ -16,18 +15,15 @@ from app.core.errors import Conflict, InvalidInput
 from app.core.jobs.models import Job
 from app.core.jobs.queries import find_capabilities, latest_reading
 from app.core.jobs.spec import TrainingSpec, parse_spec
-from app.core.jobs.status import JobKind, JobStatus
+from app.core.jobs.status import JobKind
 from app.core.models.models import BaseModel
 from app.core.models.registry import find_model
 from app.core.planning.architecture import FIELD
-from app.core.planning.calibration import Calibration, Residual, calibrate
+from app.core.planning.calibration import Calibration, calibrate
 from app.core.planning.config import load_config
+from app.core.planning.finished import FinishedJobs
 from app.core.planning.plan import Box, Data, Plan, make_plan
-from app.core.planning.schedule import Past, effective_batch, make_schedule
-from app.core.table import MAX_ID
-
-_LOOKED_AT = 200  # newest finished trainings
-_COUNTED = 20  # newest of those that are alike
+from app.core.planning.schedule import make_schedule
 
 
 def plan_on_box(
@@ -44,21 +40,21 @@ def plan_on_box(
     """
     model = None if config is not None else find_model(session, spec.base_model)
     dataset = find_dataset(session, spec.dataset)
-    finished = _finished(session)
+    finished = FinishedJobs(session)
     return make_plan(
         _config_of(model, spec) if config is None else config,
         spec,
         find_box(session, home, vram_bytes),
         Data(dataset.rows if dataset is not None else None),
-        _past(finished, spec, model, dataset),
+        finished.past(spec, model.id if model else None, dataset.id if dataset else None),
         _calibration(finished, spec, session),
     )
 
 
 def foresee_seconds(session: Session, jobs: Sequence[Job]) -> list[int | None]:
     """How long each training would take from its start, as its plan has it; None for what cannot be told."""
-    finished = _finished(session)
-    return [_foresee(session, job, finished) for job in jobs]
+    finished, rows = FinishedJobs(session), dict(session.exec(select(Dataset.id, Dataset.rows)).all())
+    return [_foresee(job, rows.get(job.dataset_id), finished) for job in jobs]
 
 
 def predict_memory(session: Session, job: Job) -> dict[str, int] | None:
@@ -68,7 +64,7 @@ def predict_memory(session: Session, job: Job) -> dict[str, int] | None:
         return None
     try:
         spec = parse_spec(job.spec)
-        calibration = _calibration(_finished(session, before=job.key), spec, session)
+        calibration = _calibration(FinishedJobs(session, before=job.key), spec, session)
         return make_plan(load_config(Path(model.path)), spec, calibration=calibration).components
     except InvalidInput:  # a model of a kind that the plan does not know, or whose folder is gone
         return None
@@ -76,7 +72,7 @@ def predict_memory(session: Session, job: Job) -> dict[str, int] | None:
 
 def find_calibration(session: Session, spec: TrainingSpec) -> Calibration | None:
     """What finished jobs of the spec's method have shown on the device that is there now; None without any."""
-    return _calibration(_finished(session), spec, session)
+    return _calibration(FinishedJobs(session), spec, session)
 
 
 def find_box(session: Session, home: Path, vram_bytes: int | None = None) -> Box:
@@ -114,44 +110,14 @@ def _config_of(model: BaseModel | None, spec: TrainingSpec) -> dict[str, Any]:
     return load_config(Path(model.path))
 
 
-def _finished(session: Session, before: int = MAX_ID) -> Sequence[Job]:
-    """The newest finished trainings, of those with an id below `before`."""
-    ended = select(Job).where(Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED, col(Job.id) < before)
-    return session.exec(ended.order_by(col(Job.id).desc()).limit(_LOOKED_AT)).all()
-
-
-def _foresee(session: Session, job: Job, finished: Sequence[Job]) -> int | None:
+def _foresee(job: Job, rows: int | None, finished: FinishedJobs) -> int | None:
     if job.kind != JobKind.TRAIN:
         return None
-    model = session.get(BaseModel, job.base_model_id) if job.base_model_id is not None else None
-    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id is not None else None
     spec = parse_spec(job.spec)
-    return make_schedule(spec, dataset.rows if dataset else None, _past(finished, spec, model, dataset)).seconds
+    return make_schedule(spec, rows, finished.past(spec, job.base_model_id, job.dataset_id)).seconds
 
 
-def _past(finished: Sequence[Job], spec: TrainingSpec, model: BaseModel | None, dataset: Dataset | None) -> Past:
-    """Medians over the newest jobs that are alike: of model and method, and of model and dataset."""
-    if model is None:
-        return Past()
-    of_model = [job for job in finished if job.base_model_id == model.id and job.spec.get("task") == spec.task]
-    same = [job for job in of_model if job.spec.get("method") == spec.method]
-    speeds = [job.summary["tokens_per_second"] for job in same if job.summary.get("tokens_per_second")][:_COUNTED]
-    lengths = [_tokens_per_row(job) for job in of_model if dataset is not None and job.dataset_id == dataset.id]
-    known = [each for each in lengths if each][:_COUNTED]
-    return Past(median(speeds) if speeds else None, median(known) if known else None, len(speeds))
-
-
-def _tokens_per_row(job: Job) -> float | None:
-    """Of a finished job; a packed one counts packs for rows."""
-    tokens, steps = job.summary.get("tokens"), job.summary.get("steps")
-    if not tokens or not steps or job.spec.get("packing"):
-        return None
-    return float(tokens / (steps * effective_batch(parse_spec(job.spec))))
-
-
-def _calibration(finished: Sequence[Job], spec: TrainingSpec, session: Session) -> Calibration | None:
+def _calibration(finished: FinishedJobs, spec: TrainingSpec, session: Session) -> Calibration | None:
     """From jobs of this method on the device that is there now."""
     device = (find_capabilities(session) or {}).get("device_name")
-    found = [job.summary["memory"] for job in finished if "memory" in job.summary and job.spec["method"] == spec.method]
-    of_device = [each for each in found if each.get("device") == device][:_COUNTED]
-    return calibrate([Residual(each["planned"], each["measured"]) for each in of_device])
+    return calibrate(finished.residuals(spec.method, device))
