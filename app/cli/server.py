@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -85,6 +86,7 @@ def serve(
             typer.echo(f"It only says what to do: {damage.message} {damage.advice}")
         if worker is not None and worker.note is not None:
             typer.echo(worker.note)
+        gc.freeze()  # what was made by now stays; looking through all of it would hold up every request for 0.1 s
         uvicorn.Server(config).run(sockets=[listener])
 
 
