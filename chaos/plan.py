@@ -36,11 +36,11 @@ class Window(StrEnum):
 # How often each comes, among 100; in seconds the longest seeded delay from when the window is seen.
 _SHARES: dict[tuple[Target, Window], tuple[int, float]] = {
     (Target.CHILD, Window.ANY): (9, 2.0),
-    (Target.CHILD, Window.CHECKPOINT): (9, 0.01),
+    (Target.CHILD, Window.CHECKPOINT): (9, 0.003),
     (Target.CHILD, Window.RENAME): (5, 0.0),
     (Target.CHILD, Window.PRUNE): (4, 0.0),
-    (Target.CHILD, Window.FINAL): (4, 0.01),
-    (Target.CHILD, Window.MERGE): (4, 0.01),
+    (Target.CHILD, Window.FINAL): (4, 0.003),
+    (Target.CHILD, Window.MERGE): (4, 0.003),
     (Target.WORKER, Window.ANY): (8, 2.0),
     (Target.WORKER, Window.CLAIM): (8, 0.003),
     (Target.WORKER, Window.INGEST): (7, 0.12),

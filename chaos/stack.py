@@ -15,9 +15,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+from sqlmodel import col, select
 
 from app.core.database import Database
 from app.core.jobs.models import Attempt, Job, WorkerState
+from app.core.jobs.status import ACTIVE, ENDED
 from app.core.paths import DataFolder
 from app.core.settings import Settings
 from chaos.plan import Target
@@ -87,6 +89,16 @@ class Stack:
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(identity.pid)
         return None
+
+    def pids(self, target: Target) -> dict[int, int]:
+        """The process that is meant, by the id of each job that it may be hit with: the job's child, or the worker."""
+        with self.database.read() as session:
+            open_jobs = session.exec(select(Job).where(col(Job.status).not_in(ENDED))).all()
+            attempts = [session.get(Attempt, (job.key, job.attempts)) for job in open_jobs if job.status in ACTIVE]
+        if target is Target.CHILD:
+            return {each.job_id: each.pid for each in attempts if each is not None and each.pid is not None}
+        worker = self._find_worker()
+        return {} if worker is None else {job.key: worker.pid for job in open_jobs}
 
     def worker_beat_since(self, moment: float) -> bool:
         """Whether a worker lives that has said so since `moment` (by the monotonic clock, as heartbeats are)."""

@@ -59,10 +59,9 @@ class Striker:
             return Outcome(killed, killed)
         self.stack.wait_for_worker()
         kind = JobKind.MERGE if strike.window is Window.MERGE else JobKind.TRAIN
-        sight = self._lookout.wait(strike.window, lambda job_id: self._is_fair(job_id, kind))
+        sight = self._lookout.wait(strike, lambda job_id: self._is_fair(job_id, kind))
         if sight is None:
             return Outcome(False, False)
-        time.sleep(strike.delay_seconds)
         job = self._job(sight.job_id)
         killed = self.stack.kill(strike.target, job) is not None
         met = killed and self._lookout.was_met(strike.window, sight)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +14,14 @@ from sqlmodel import col, select
 
 from app.core.jobs.models import Attempt, Job
 from app.core.jobs.status import ENDED
-from chaos.plan import Window
+from chaos.plan import Strike, Window
 from chaos.stack import Stack
 from chaos.watch import Change, TreeWatch
 from worker.spool import read_spool
 
 PATIENCE_SECONDS = 40.0
 _TICK_SECONDS = 0.02
+_LOOK_SECONDS = 0.25
 _STEP = r"/(checkpoints|state)/"
 _SIGNS: dict[Window, re.Pattern[str]] = {  # what appears below jobs/<id> as the window opens
     Window.CHECKPOINT: re.compile(_STEP + r"\.step-\d+\.partial$"),
@@ -41,21 +44,32 @@ class Sight:
 
 @dataclass(slots=True)
 class Lookout:
-    """Watches the jobs' folders. `meanwhile` is called many times a second while it waits."""
+    """Watches the jobs' folders. `meanwhile` is called some times a second while it waits."""
 
     stack: Stack
     meanwhile: Callable[[], object]
 
-    def wait(self, window: Window, wanted: Callable[[int], bool]) -> Sight | None:
-        """Until the window opens for a job that is `wanted` by its id; None where that does not come."""
+    def wait(self, strike: Strike, wanted: Callable[[int], bool]) -> Sight | None:
+        """Until the window opens for a job that is `wanted` by its id; None where that does not come.
+
+        The process that is meant is stopped then, after the strike's delay: to look the job up takes longer than many a
+        window is open.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         with TreeWatch(self._busy_folders(), flat=self.stack.home / "jobs") as watch:
-            while time.monotonic() < deadline:
+            look_at = 0.0
+            while (now := time.monotonic()) < deadline:
+                if now >= look_at:
+                    self.meanwhile()
+                    pids, look_at = self.stack.pids(strike.target), time.monotonic() + _LOOK_SECONDS
+                    watch.wait(0)  # what has come meanwhile is seen too late
                 for change in watch.wait(_TICK_SECONDS):
                     job_id = self._job_of(change.path)
-                    if job_id is not None and _opens(window, change) and wanted(job_id):
-                        return Sight(job_id, change.path)
-                self.meanwhile()
+                    if job_id in pids and _opens(strike.window, change):
+                        time.sleep(strike.delay_seconds)
+                        if _signal(pids[job_id], signal.SIGSTOP) and wanted(job_id):
+                            return Sight(job_id, change.path)
+                        _signal(pids[job_id], signal.SIGCONT)
         return None
 
     def was_met(self, window: Window, sight: Sight) -> bool:
@@ -90,6 +104,15 @@ class Lookout:
     def _job_of(self, path: Path) -> int | None:
         relative = path.relative_to(self.stack.home / "jobs")
         return int(relative.parts[0]) if relative.parts[0].isdigit() else None
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Whether there was such a process."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _opens(window: Window, change: Change) -> bool:
