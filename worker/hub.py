@@ -21,11 +21,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import tqdm
 
 from app.core.errors import JobError
+from app.core.secrets import SET_HUB_TOKEN
 from worker.base_models.stages import Stages
 
 logger = logging.getLogger(__name__)
-
-SET_TOKEN = "On the page Settings, or: loradeck secrets set hf_token (HF_TOKEN of the worker's environment works, too)."
 
 # The hub client's HTTP library has changed before; its base error is what the client's own errors derive from.
 TRANSPORT_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
@@ -78,12 +77,12 @@ def explained(kind: HubKind, hub_id: str) -> Iterator[None]:
     except GatedRepoError as error:
         raise kind.error(
             f"Access to {hub_id} must be requested on its hub page.",
-            advice=f"Accept its terms there, then store a token of that account. {SET_TOKEN}",
+            advice=f"Accept its terms there, then store a token of that account. {SET_HUB_TOKEN}",
         ) from error
     except RepositoryNotFoundError as error:
         raise kind.error(
             f"The hub has no {kind.name} {hub_id}, or it is private.",
-            advice=f"Check the spelling; a private {kind.name} needs a token of who may read it. {SET_TOKEN}",
+            advice=f"Check the spelling; a private {kind.name} needs a token of who may read it. {SET_HUB_TOKEN}",
         ) from error
     except LocalEntryNotFoundError as error:
         raise kind.error(

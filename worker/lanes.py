@@ -21,6 +21,8 @@ def lane_of(job: Job) -> Lane:
         return Lane.MODEL if job.dataset_id is None else Lane.DATA
     if job.kind == JobKind.PLAYGROUND and job.spec.get("device") == "cpu":
         return Lane.CHAT
+    if is_upload(job):
+        return Lane.UPLOAD
     return _LANES.get(job.kind, Lane.GPU)
 
 

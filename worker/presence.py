@@ -13,6 +13,7 @@ from app.core.boot import uptime_seconds
 from app.core.database import Database
 from app.core.errors import AppError
 from app.core.jobs.models import WorkerState
+from worker.hub_token import has_own_token
 from worker.identity import ProcessIdentity
 
 
@@ -41,6 +42,7 @@ class Presence:
             state.pid, state.pid_started_at, state.boot_id = me.pid, me.started_at, me.boot_id
             state.started_at, state.heartbeat_at = self._started_at, uptime_seconds()
             state.capabilities = None  # of another installation, for all that is known
+            state.hub_token = has_own_token(os.environ)
             session.add(state)
             return state.version == __version__
 

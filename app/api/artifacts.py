@@ -72,12 +72,18 @@ def download_one(request: Request, job: JobDep, artifact: ArtifactDep, path: str
 
 @router.post("/{kind}/push", status_code=201, name="api_push_artifact")
 def push(
-    job_id: int, kind: str, body: PushIn, session: WriteSessionDep, step: int | None = None, id: int | None = None
+    job_id: int,
+    kind: str,
+    body: PushIn,
+    session: WriteSessionDep,
+    folder: FolderDep,
+    step: int | None = None,
+    id: int | None = None,
 ) -> JobOut:
     """Queue the upload of an artifact to the Hugging Face hub; the job's summary then holds {repo, url, commit, …}."""
     source = queue.get_job(session, job_id)
     artifact = get_artifact(session, source, kind, step, id)
-    return JobOut.model_validate(submit_upload(session, source, artifact, Target(**body.model_dump())))
+    return JobOut.model_validate(submit_upload(session, folder, source, artifact, Target(**body.model_dump())))
 
 
 @router.delete("/{kind}", name="api_delete_artifact")

@@ -30,7 +30,7 @@ def push_job_artifact(
             chosen = [each for each in list_artifacts(session, source) if str(each.id) == typed.get("artifact")]
             if not chosen:
                 raise NotFound("This artifact is not there any more.", advice="Choose another one.")
-            job = submit_upload(session, source, chosen[0], target)
+            job = submit_upload(session, folder, source, chosen[0], target)
     except (InvalidInput, Conflict, NotFound) as error:
         if not wants_partial(request):
             raise

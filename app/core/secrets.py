@@ -20,6 +20,9 @@ SECRETS: Mapping[str, tuple[str, str]] = {  # name -> its environment variable, 
     HF_TOKEN: ("HF_TOKEN", "Hugging Face hub: private and gated models and datasets, and uploads"),
     WEBHOOK_URL: ("LORADECK_WEBHOOK_URL", "where notifications go: whoever knows the address can write there"),
 }
+SET_HUB_TOKEN = (
+    "On the page Settings, or: loradeck secrets set hf_token (HF_TOKEN of the worker's environment works, too)."
+)
 _MOST_CHARACTERS = 512
 
 

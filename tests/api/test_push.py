@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.core.database import Database
-from app.core.jobs.models import Job
+from app.core.jobs.models import Job, WorkerState
 from app.core.paths import DataFolder
 from tests.api.conftest import Shown
 from tests.api.test_exports import Merged
@@ -16,8 +16,49 @@ SAME_SITE = {"Sec-Fetch-Site": "same-origin", "HX-Request": "true"}
 
 
 @pytest.fixture(autouse=True)
-def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijklmnop")
+
+
+@pytest.fixture
+def no_token(_token: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+
+
+def _worker(database: Database, *, hub_token: bool) -> None:
+    with database.write() as session:
+        session.add(
+            WorkerState(
+                pid=1, pid_started_at=0, boot_id="", version="", started_at=0, heartbeat_at=0, hub_token=hub_token
+            )
+        )
+
+
+@pytest.mark.usefixtures("no_token")
+def test_without_a_token_nothing_is_queued_and_what_to_do_is_said(
+    client: TestClient, merged: Merged, database: Database, refused: Shown
+) -> None:
+    _worker(database, hub_token=False)
+    source = merged()
+    path = f"/api/v1/jobs/{source.id}/artifacts/merged/push"
+    error = refused(client.post(path, json={"repo": "me/mine"}), 409)
+    assert error["message"].startswith("No hub token is set")
+    assert "loradeck secrets set hf_token" in error["advice"]
+    typed = {"artifact": str(client.get(f"/api/v1/jobs/{source.id}/artifacts").json()[0]["id"]), "repo": "me/mine"}
+    page = client.post(f"/jobs/{source.id}/push", data=typed, headers=SAME_SITE)
+    assert page.status_code == 422
+    for part in ("nothing is uploaded without one", "loradeck secrets set hf_token", 'value="me/mine"'):
+        assert part in page.text
+    assert client.get("/api/v1/jobs", params={"kind": "export"}).json()["total"] == 0
+
+
+@pytest.mark.usefixtures("no_token")
+def test_a_token_that_the_worker_has_by_itself_is_one(client: TestClient, merged: Merged, database: Database) -> None:
+    _worker(database, hub_token=True)
+    source = merged()
+    assert "No hub token is set here" not in client.get(f"/jobs/{source.id}").text
+    done = client.post(f"/api/v1/jobs/{source.id}/artifacts/merged/push", json={"repo": "me/mine"})
+    assert done.status_code == 201
 
 
 def test_an_upload_is_queued_private_unless_asked_otherwise(client: TestClient, merged: Merged) -> None:
@@ -69,6 +110,7 @@ def test_the_payload_holds_what_the_child_needs_and_no_token(
     assert "token" not in str(payload)
 
 
+@pytest.mark.usefixtures("no_token")
 def test_the_page_offers_it_and_says_what_is_wrong_with_what_was_typed_kept(
     client: TestClient, merged: Merged, folder: DataFolder
 ) -> None:

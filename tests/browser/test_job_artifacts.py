@@ -18,6 +18,7 @@ from app.core.jobs import queue
 from app.core.jobs.models import Job
 from app.core.jobs.status import JobKind, JobStatus
 from app.core.paths import DataFolder
+from app.core.secrets import HF_TOKEN, remove_secret, set_secret
 from tests.browser.conftest import AXE, Feed, LiveServer
 from tests.browser.test_pages import RULES
 
@@ -78,9 +79,11 @@ def _save(
         record(session, folder, job.key, None, {"kind": kind, "path": kind, "certificate": certificate})
 
 
-def _upload(database: Database, job: Job, *statuses: JobStatus, **fields: Any) -> Job:
+def _upload(database: Database, folder: DataFolder, job: Job, *statuses: JobStatus, **fields: Any) -> Job:
+    set_secret(folder, HF_TOKEN, "hf_abcdefghijklmnop")
     with database.write() as session:
-        upload = submit_upload(session, job, list_artifacts(session, job)[0], Target(f"me/{LONG[:80]}"))
+        upload = submit_upload(session, folder, job, list_artifacts(session, job)[0], Target(f"me/{LONG[:80]}"))
+    remove_secret(folder, HF_TOKEN)
     Feed(database, upload).move(*statuses, **fields)
     return upload
 
@@ -99,11 +102,17 @@ def _check(page: Page, path: str, width: int) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_all_of_it_is_accessible_and_fits(
-    browser: Browser, server: LiveServer, database: Database, trained: Job, theme: str, width: int
+    browser: Browser,
+    server: LiveServer,
+    database: Database,
+    folder: DataFolder,
+    trained: Job,
+    theme: str,
+    width: int,
 ) -> None:
-    done = _upload(database, trained, *DONE, summary=UPLOADED)
+    done = _upload(database, folder, trained, *DONE, summary=UPLOADED)
     error = {"kind": "hub_upload", "message": f"The token has no right to write to me/{LONG} (403).", "advice": "x"}
-    _upload(database, trained, *DONE[:2], JobStatus.FAILED, error=error)
+    _upload(database, folder, trained, *DONE[:2], JobStatus.FAILED, error=error)
     with database.write() as session:
         spec = {"base_model": "tiny", "method": "lora"}
         taken = queue.enqueue(session, Job(name=LONG, kind=JobKind.ADAPTER, spec=spec, created_at=0.0))
@@ -139,7 +148,9 @@ def test_an_export_is_asked_for_and_followed(page: Page, trained: Job) -> None:
     expect(page.locator("h1")).to_contain_text("f16 GGUF of")
 
 
-def test_an_upload_that_cannot_be_is_said_in_place_and_then_queued(page: Page, trained: Job) -> None:
+def test_an_upload_that_cannot_be_is_said_in_place_and_then_queued(
+    page: Page, trained: Job, folder: DataFolder
+) -> None:
     page.goto(f"/jobs/{trained.id}")
     panel = page.locator("#push")
     panel.locator("summary").first.click()
@@ -153,6 +164,9 @@ def test_an_upload_that_cannot_be_is_said_in_place_and_then_queued(page: Page, t
     expect(panel.get_by_label("to", exact=True)).to_have_value("no owner")
     expect(panel.locator("select[name=visibility]")).to_have_value("public")
     panel.get_by_label("to", exact=True).fill("me/mine")
+    panel.get_by_role("button", name="Upload").click()
+    expect(panel.locator(".field-errors")).to_contain_text("loradeck secrets set hf_token")
+    set_secret(folder, HF_TOKEN, "hf_abcdefghijklmnop")
     panel.get_by_role("button", name="Upload").click()
     page.wait_for_url(lambda url: url.rpartition("/")[2] != str(trained.id))
     expect(page.locator("#job-artifacts")).to_contain_text("me/mine, public")

@@ -64,7 +64,14 @@ def test_export_waits_and_fails_with_its_job(loradeck: Command, merged: int, act
     assert loradeck("jobs", "cancel", after - 1).code == 0
 
 
-def test_push_asks_for_a_private_repository_and_names_a_wrong_one(loradeck: Command, merged: int) -> None:
+def test_push_asks_for_a_token_and_a_private_repository_and_names_a_wrong_one(
+    loradeck: Command, merged: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = loradeck("artifacts", "push", merged, "merged", "--repo", "me/mine")
+    assert without.code == 1
+    assert "loradeck secrets set hf_token" in without.err
+    monkeypatch.setattr("sys.stdin", io.StringIO("hf_abcdefghijklmnop\n"))
+    assert loradeck("secrets", "set", "hf_token").code == 0
     done = loradeck("artifacts", "push", merged, "merged", "--repo", "me/mine", "--json")
     assert done.code == 0, done.err
     spec = done.json["spec"]
@@ -79,6 +86,7 @@ def test_push_asks_for_a_private_repository_and_names_a_wrong_one(loradeck: Comm
     assert loradeck("artifacts", "push", merged, "merged").code == 2
     for job in (done, public):
         assert loradeck("jobs", "cancel", job.json["id"]).code == 0
+    assert loradeck("secrets", "remove", "hf_token").code == 0
 
 
 def test_delete_asks_once_and_tells_what_it_freed(

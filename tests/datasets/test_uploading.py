@@ -73,7 +73,7 @@ def test_the_page_of_an_upload_that_takes_longer_shows_its_import_then_its_rows(
 
 def _alive(database: Database) -> None:
     with database.write() as session:
-        facts = {"pid": 1, "pid_started_at": 0, "version": "", "started_at": 0}
+        facts: dict[str, Any] = {"pid": 1, "pid_started_at": 0, "version": "", "started_at": 0}
         session.add(WorkerState(**facts, boot_id=boot_id(), heartbeat_at=uptime_seconds()))
 
 

@@ -82,7 +82,7 @@ def test_without_a_card_the_live_gpu_counts_and_without_one_nothing(client: Test
     assert "No GPU is read on this box" in show(client)
     device = {"name": "Card X", "vram_total_bytes": 48 * GIB, "vram_used_bytes": GIB, "process_vram_bytes": 0}
     reading = {"available": True, "reason": None, "devices": [device], "host": None}
-    facts = {"pid": 1, "pid_started_at": 0.0, "boot_id": boot_id(), "version": "0", "started_at": 0.0}
+    facts: dict[str, Any] = {"pid": 1, "pid_started_at": 0.0, "boot_id": boot_id(), "version": "0", "started_at": 0.0}
     with database.write() as session:
         session.add(WorkerState(**facts, heartbeat_at=uptime_seconds() + 3600, reading=reading))
     assert "of 47.0 GiB (Card X, less what other processes hold now)" in show(client)

@@ -7,6 +7,7 @@ import re
 import subprocess
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -70,7 +71,7 @@ def test_the_place_in_the_queue_and_the_expected_start(
 ) -> None:
     assert "1st in the queue; nothing starts until the worker runs" in _region(client)
     with database.write() as session:
-        alive = {"boot_id": boot_id(), "heartbeat_at": uptime_seconds() + 600}
+        alive: dict[str, Any] = {"boot_id": boot_id(), "heartbeat_at": uptime_seconds() + 600}
         session.add(WorkerState(pid=1, pid_started_at=0.0, version="0", started_at=0.0, **alive))
     assert "starts at once" in _region(client)
     running = advance(database, make_job(), JobStatus.STARTING, JobStatus.RUNNING, eta_seconds=600.0)

@@ -50,7 +50,13 @@ def worker(database: Database) -> Callable[..., None]:
     def say(*, gpu: bool = False, free: int = 8 * 2**30) -> None:
         host = {"ram_total_bytes": 16 * 2**30, "ram_used_bytes": 16 * 2**30 - free}
         reading = {"available": gpu, "reason": None, "devices": [{"index": 0}] if gpu else [], "host": host}
-        alive = {"pid": 1, "pid_started_at": 0.0, "boot_id": boot_id(), "version": "0", "started_at": 0.0}
+        alive: dict[str, Any] = {
+            "pid": 1,
+            "pid_started_at": 0.0,
+            "boot_id": boot_id(),
+            "version": "0",
+            "started_at": 0.0,
+        }
         with database.write() as session:
             session.merge(WorkerState(**alive, heartbeat_at=uptime_seconds(), reading=reading))
 

@@ -12,11 +12,11 @@ from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from app.core.secrets import SET_HUB_TOKEN
 from worker.context import JobContext
 from worker.exports.hub_card import CARD, make_card
 from worker.exports.hub_errors import HubUploadError, NotSent, explained
 from worker.exports.hub_files import Outgoing, Sent, differences
-from worker.hub import SET_TOKEN
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run_upload(context: JobContext) -> dict[str, Any]:
     constants.HF_HUB_DISABLE_XET = True  # by plain HTTP each byte is counted, and a cancel takes effect in mid-file
     payload, sent = context.payload, Sent(context)
     if get_token() is None:
-        raise HubUploadError("There is no hub token, and nothing is uploaded without one.", advice=SET_TOKEN)
+        raise HubUploadError("There is no hub token, and nothing is uploaded without one.", advice=SET_HUB_TOKEN)
     with ExitStack() as opened:
         files = _open(payload, sent, opened)
         upload = _Upload(payload["repo"], payload["private"], files)

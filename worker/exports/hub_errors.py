@@ -10,7 +10,8 @@ from enum import StrEnum
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from app.core.errors import AppError, JobCancelled, JobError
-from worker.hub import SET_TOKEN, TRANSPORT_ERROR
+from app.core.secrets import SET_HUB_TOKEN
+from worker.hub import TRANSPORT_ERROR
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def _explain_status(repo: str, status: int, error: HfHubHTTPError) -> tuple[str,
     if status == 401:
         return (
             f"The hub does not accept the token (401): it is wrong or was revoked.{said}",
-            f"Set another. {SET_TOKEN}",
+            f"Set another. {SET_HUB_TOKEN}",
         )
     if status == 403:
         message = f"The token has no right to write to {repo} (403).{said}"

@@ -14,12 +14,12 @@ from app.core.artifacts.models import Artifact
 from app.core.artifacts.store import find_artifact, get_artifact
 from app.core.errors import Conflict, Fault, InvalidInput
 from app.core.exports.formats import HUB
-from app.core.jobs.models import Job
+from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queue import enqueue, get_job
 from app.core.jobs.status import ENDED, JobKind
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
-from app.core.secrets import HF_TOKEN, SecretView, describe_secret
+from app.core.secrets import HF_TOKEN, SET_HUB_TOKEN, find_secret
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REPO = re.compile(rf"{_PART}/{_PART}")
@@ -42,7 +42,7 @@ class Offer:
     job: Job
     artifacts: Sequence[Artifact]
     uploads: Sequence[Job]  # so far, the newest first
-    token: SecretView
+    has_token: bool
     typed: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[Fault] = ()
 
@@ -62,11 +62,20 @@ def describe_offer(session: Session, folder: DataFolder, job: Job, artifacts: Se
         if artifact.verified is not False and (several or artifact.kind != "checkpoint") and name not in seen:
             seen.add(name)
             offered.append(artifact)
-    return Offer(job, offered, list_uploads(session, job), describe_secret(folder, HF_TOKEN))
+    return Offer(job, offered, list_uploads(session, job), has_hub_token(session, folder))
 
 
-def submit_upload(session: Session, source: Job, artifact: Artifact, target: Target) -> Job:
-    """Queue the upload of an artifact of the job. Raises: InvalidInput on `repo`, Conflict where it is not verified."""
+def has_hub_token(session: Session, folder: DataFolder) -> bool:
+    """Whether an upload would have a token: one that is stored or set here, or that the worker has by itself."""
+    worker = session.get(WorkerState, 1)
+    return find_secret(folder, HF_TOKEN) is not None or (worker is not None and worker.hub_token)
+
+
+def submit_upload(session: Session, folder: DataFolder, source: Job, artifact: Artifact, target: Target) -> Job:
+    """Queue the upload of an artifact of the job.
+
+    Raises: InvalidInput on `repo`; Conflict where it is not verified, or there is no token to upload with.
+    """
     repo = target.repo.strip()
     if fault := _repo_fault(repo):
         raise InvalidInput([fault])
@@ -74,6 +83,10 @@ def submit_upload(session: Session, source: Job, artifact: Artifact, target: Tar
         raise Conflict(
             f"The {artifact.kind} of job {source.id} did not pass its verification, so it is not uploaded.",
             advice="Its certificate says what differs; merge it again.",
+        )
+    if not has_hub_token(session, folder):
+        raise Conflict(
+            "No hub token is set, and nothing is uploaded without one.", advice=f"Store one first. {SET_HUB_TOKEN}"
         )
     owner = get_job(session, artifact.job_id)
     root = owner.source_job_id if owner.kind in (JobKind.MERGE, JobKind.EXPORT) else owner.key

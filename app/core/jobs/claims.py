@@ -24,13 +24,15 @@ _NEXT = """
 """
 _QUEUE_GOES_ON = "NOT EXISTS (SELECT 1 FROM queue_state WHERE paused)"
 _ON_CPU = "(job.kind = 'playground' AND coalesce(json_extract(job.spec, '$.device'), 'auto') = 'cpu')"
+_TO_HUB = "coalesce(json_extract(job.spec, '$.format'), '') = 'hub'"
 _IN_LANE = {
     Lane.GPU: f"job.kind IN ('train', 'playground') AND NOT {_ON_CPU} AND {_QUEUE_GOES_ON}",
     Lane.CHAT: _ON_CPU,
     Lane.MODEL: "job.kind = 'import' AND job.dataset_id IS NULL",
     Lane.DATA: "(job.kind = 'import' AND job.dataset_id IS NOT NULL OR job.kind = 'adapter')",
     Lane.MERGE: "job.kind = 'merge'",
-    Lane.EXPORT: "job.kind = 'export'",
+    Lane.EXPORT: f"job.kind = 'export' AND NOT {_TO_HUB}",
+    Lane.UPLOAD: f"job.kind = 'export' AND {_TO_HUB}",
     Lane.CHECK: "job.kind = 'check'",
     Lane.VIEW: "job.kind = 'preview'",
 }

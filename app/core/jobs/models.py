@@ -42,7 +42,7 @@ class Job(Numbered, table=True):
     pause_reason: dict[str, Any] | None = json_field(default=None)  # {kind, message, advice}; None: somebody asked
     start_from: int | None = None  # the step of the state to start from, 0 for anew; None: from the newest
     forgiven_attempts: int = 0  # those before somebody started the job again; their losses count no more
-    inputs: dict[str, Any] | None = json_field(default=None)  # what a training was queued on; see app.core.jobs.inputs
+    inputs: dict[str, Any] | None = json_field(default=None)  # what it was queued on; see app.core.jobs.inputs
     held_up: dict[str, Any] | None = json_field(default=None)  # {kind, message, since}: what it waits for in mid-run
     phase: str | None = None
     step: int = 0
@@ -94,6 +94,7 @@ class WorkerState(Table, table=True):
     heartbeat_at: float  # seconds since the boot, which no clock that is set moves; 0 once it has said goodbye
     reading: dict[str, Any] | None = json_field(default=None)  # the newest GPU and host reading
     capabilities: dict[str, Any] | None = json_field(default=None)  # what its children can do; None until they said
+    hub_token: bool = False  # its own environment has a token of the Hugging Face hub, beside the one that is stored
 
 
 class QueueState(Table, table=True):

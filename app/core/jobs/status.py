@@ -48,7 +48,8 @@ class Lane(StrEnum):
     MODEL = "model"  # imports of base models: a download of hours holds up nothing else
     DATA = "data"  # imports of datasets, and of adapters
     MERGE = "merge"  # on the CPU, yielding to what trains
-    EXPORT = "export"  # on the CPU, or waiting for the network
+    EXPORT = "export"  # on the CPU
+    UPLOAD = "upload"  # to the hub: hours of it hold up no export
     CHECK = "check"  # of datasets: a million rows under a model take an hour
     VIEW = "view"  # previews: somebody waits for them
 

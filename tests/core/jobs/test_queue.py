@@ -180,6 +180,7 @@ def test_every_kind_of_job_has_one_lane(session: Session) -> None:
     for kind in sorted(set(JobKind) - {JobKind.IMPORT}):
         queue.enqueue(session, Job(name=kind, kind=kind, created_at=0))
     queue.enqueue(session, Job(name="aside", kind=JobKind.PLAYGROUND, spec={"device": "cpu"}, created_at=0))
+    queue.enqueue(session, Job(name="upload", kind=JobKind.EXPORT, spec={"format": "hub"}, created_at=0))
     claimed: dict[Lane, list[str]] = {lane: [] for lane in Lane}
     for lane, names in claimed.items():
         while (found := queue.claim_next(session, lane)) is not None:
@@ -191,6 +192,7 @@ def test_every_kind_of_job_has_one_lane(session: Session) -> None:
         Lane.DATA: ["import d", "adapter"],
         Lane.MERGE: ["merge"],
         Lane.EXPORT: ["export"],
+        Lane.UPLOAD: ["upload"],
         Lane.CHECK: ["check"],
         Lane.VIEW: ["preview"],
     }
