@@ -11,13 +11,11 @@ from typing import Any
 from app.core.adapters.fields import CONFIG, WEIGHTS
 from app.core.errors import InvalidInput
 from app.core.models.inspect import read_shapes
+from worker.adapters.private import public_name
+from worker.adapters.tensors import Shapes, contradictions, lora_tensors
 from worker.adapters.unpack import AdapterError
 
-_PREFIX = "base_model.model."
-_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>A|B|embedding_A|embedding_B)(?:\.weight)?")
 _SHOWN = 3
-
-Shapes = Mapping[str, list[int]]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -26,7 +24,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind, task = config["peft_type"], config.get("task_type")
         _ = config["base_model_name_or_path"]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        for pattern in config.get("rank_pattern") or {}:
+            re.compile(pattern)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, re.error) as error:
         raise AdapterError(f"{CONFIG} is not that of a peft adapter: {error}") from error
     if kind != "LORA" or task not in (None, "CAUSAL_LM"):
         raise AdapterError(f"It is an adapter of the kind {kind} for {task}; LoRA for CAUSAL_LM is imported.")
@@ -38,9 +38,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 def require_base(config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
     """Raises: AdapterError where the adapter names another base model; nothing is fetched to find out."""
     named = str(config["base_model_name_or_path"] or "")
+    if not named:
+        raise AdapterError(
+            f"{CONFIG} does not name the base model that the adapter was trained on.",
+            advice=f"If it is {base['name']}, set base_model_name_or_path to that.",
+        )
     ours = {str(base[key]) for key in ("name", "hub_id", "path") if base.get(key)}
     last = {PurePosixPath(each).name.lower() for each in ours}
-    if named in ours or PurePosixPath(named).name.lower() in last:
+    if named in ours or PurePosixPath(public_name(named)).name.lower() in last:
         return
     raise AdapterError(
         f"The adapter was trained on {named!r:.200}, not on {base['name']}.",
@@ -57,26 +62,30 @@ def require_fit(folder: Path, config: Mapping[str, Any], base_path: Path) -> int
         for shard in sorted(base_path.glob("*.safetensors")):
             base |= read_shapes(shard)
     except InvalidInput as error:
-        raise AdapterError(error.message) from error
+        raise AdapterError("; ".join(fault.message for fault in error.faults)) from error
     if not adapter:
         raise AdapterError(f"{WEIGHTS} holds no tensor.")
-    faults = list(_misfits(adapter, base, bool(config.get("fan_in_fan_out"))))
-    if faults:
-        more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise AdapterError(f"The adapter does not fit the base model: {'; '.join(faults[:_SHOWN])}{more}.")
+    transposed = bool(config.get("fan_in_fan_out"))
+    _refuse("The adapter does not fit the base model", list(_misfits(adapter, base, transposed)))
+    _refuse(f"The adapter's tensors are not what its {CONFIG} says", list(contradictions(adapter, base, config)))
     return len(adapter)
 
 
+def _refuse(what: str, faults: list[str]) -> None:
+    """Raises: AdapterError with the first of the faults, where there are any."""
+    if faults:
+        more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise AdapterError(f"{what}: {'; '.join(faults[:_SHOWN])}{more}.")
+
+
 def _misfits(adapter: Shapes, base: Shapes, transposed: bool) -> Iterator[str]:
-    for name, shape in adapter.items():
-        match = _LORA.fullmatch(name.removeprefix(_PREFIX))
-        if match is None:
-            continue  # biases, magnitudes, modules that were trained whole: compared when they are loaded
-        weight = base.get(f"{match['module']}.weight")
+    """Biases, magnitudes and modules that were trained whole are compared when they are loaded."""
+    for module, side, shape in lora_tensors(adapter):
+        weight = base.get(f"{module}.weight")
         if weight is None:
-            yield f"it has no {match['module']}"
-        elif match["side"] in ("A", "B") and len(weight) == 2:
+            yield f"it has no {module}"
+        elif side in ("A", "B") and len(weight) == 2:
             out, into = weight[::-1] if transposed else weight
-            wanted, found = (into, shape[-1]) if match["side"] == "A" else (out, shape[0])
+            wanted, found = (into, shape[-1]) if side == "A" else (out, shape[0])
             if wanted != found:
-                yield f"{match['module']} is {out} by {into}, and lora_{match['side']} has {found} where {wanted} fit"
+                yield f"{module} is {out} by {into}, and lora_{side} has {found} where {wanted} fit"

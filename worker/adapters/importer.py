@@ -11,6 +11,7 @@ from typing import Any
 from app.core.adapters.fields import CONFIG, WEIGHTS, spec_fields
 from app.core.artifacts.manifest import hash_file
 from worker.adapters.checks import read_config, require_base, require_fit
+from worker.adapters.private import forget_paths, public_name
 from worker.adapters.unpack import WANTED, source_bytes, unpack
 from worker.artifacts.folders import folder_bytes, publish_artifact
 from worker.base_models.stages import Stages
@@ -26,7 +27,7 @@ def run_adapter_import(context: JobContext) -> dict[str, Any]:
     """Write the job's `adapter` folder; returns {adapter_bytes, tensors, r, trained_on, fields}: the last of a spec.
 
     Payload: source (a zip or a folder), uploaded (it is ours, and goes), base_model {name, path, hub_id}, spec. The
-    adapter's configuration then names the base as it is registered here.
+    adapter's files then name the base as it is registered here, and no folder of the machine that they come from.
     Raises: AdapterError with the reason, DiskFull, JobCancelled.
     """
     source, base, stages = Path(context.payload["source"]), context.payload["base_model"], Stages(context, 3)
@@ -37,11 +38,13 @@ def run_adapter_import(context: JobContext) -> dict[str, Any]:
         with publish_artifact(target, meta, 2 * source_bytes(source) + _FILES_BYTES) as folder:
             unpack(source, folder, stages.check_stop)
             config = read_config(folder)
+            named = str(config["base_model_name_or_path"])
             require_base(config, base)
             stages.enter("verify")
             tensors = require_fit(folder, config, Path(base["path"]))
-            meta["imported"] = {"trained_on": config["base_model_name_or_path"], "sha256": hash_file(folder / WEIGHTS)}
+            meta["imported"] = {"trained_on": public_name(named), "sha256": hash_file(folder / WEIGHTS)}
             _name_base(folder, config, base["name"])
+            forget_paths(folder, named, base["name"])
             _complete_tokenizer(folder, Path(base["path"]))
             stages.enter("save")
     finally:

@@ -22,6 +22,7 @@ from worker.adapters.unpack import AdapterError
 from worker.artifacts.folders import folder_fault
 
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "owner/Tiny", "r": 2}
+Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
 Import = Callable[..., tuple[Any, Path]]
 
 
@@ -57,8 +58,9 @@ def pack(contents: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> b
 
 
 def named_base(tmp_path: Path) -> dict[str, Any]:
-    """A base model of one module."""
-    base = write_model(tmp_path / "tiny", shapes={"model.layers.0.self_attn.q_proj.weight": [8, 8]})
+    """A base model of two modules."""
+    shapes = {f"model.layers.0.self_attn.{name}.weight": [8, 8] for name in ("q_proj", "k_proj")}
+    base = write_model(tmp_path / "tiny", shapes=shapes)
     return {"name": "tiny", "path": str(base), "hub_id": "owner/Tiny"}
 
 
@@ -102,7 +104,21 @@ def test_an_adapter_is_taken_in_with_its_base_s_tokenizer(take_in: Import, root:
 @pytest.mark.parametrize("named", ["tiny", "owner/Tiny", "/home/somebody/models/Tiny", "another-owner/TINY"])
 def test_the_base_is_known_by_its_name_wherever_it_lay(take_in: Import, named: str) -> None:
     (summary, _), _ = take_in(pack(files({"base_model_name_or_path": named})))
-    assert summary["trained_on"] == named
+    assert summary["trained_on"] == named.removeprefix("/home/somebody/models/")
+
+
+@pytest.mark.parametrize("path", ["/home/somebody/models/Tiny", r"C:\models\Tiny", "./models/Tiny/"])
+def test_no_file_names_a_folder_of_the_machine_that_it_comes_from(take_in: Import, path: str) -> None:
+    card = f"---\nbase_model: {path}\ntags:\n- base_model:adapter:{path}\n---\n\nOf {path}, by me.\n"
+    tokenizer = {"name_or_path": path, "tokenizer_file": f"{path}/tokenizer.json", "eos_token": "</s>"}
+    more = {"README.md": card.encode(), "tokenizer_config.json": json.dumps(tokenizer).encode()}
+    (summary, records), job = take_in(pack({**files({"base_model_name_or_path": path}), **more}))
+    assert summary["trained_on"] == "Tiny"
+    for file in (job / "adapter").iterdir():
+        assert b"models" not in file.read_bytes(), file.name
+    assert "models" not in str([record.data for record in records])
+    assert "Of tiny, by me." in (job / "adapter/README.md").read_text()
+    assert json.loads((job / "adapter/tokenizer_config.json").read_text()) == {"eos_token": "</s>"}
 
 
 def odd(name: str, mode: int = 0, content: bytes = b"x") -> bytes:
@@ -149,6 +165,13 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "no safetensors": (lambda: pack(files(weights=b"\x80\x04pickle")), "not a readable safetensors file"),
     "other module": (lambda: pack(files(weights=lora("model.layers.7.mlp.up_proj"))), r"no model\.layers\.7\.mlp"),
     "other width": (lambda: pack(files(weights=lora(into=16))), "lora_A has 16 where 8 fit"),
+    "other rank": (lambda: pack(files({"r": 9})), "q_proj has rank 2, and adapter_config.json says 9"),
+    "other rank of one": (lambda: pack(files({"rank_pattern": {"q_proj": 4}})), "has rank 2, and .* says 4"),
+    "half": (lambda: pack(files(weights=safetensors({f"{Q_PROJ}.lora_A.weight": [2, 8]}))), "lora_A and no lora_B"),
+    "other targets": (lambda: pack(files({"target_modules": ["k_proj"]})), "q_proj, which target_mod"),
+    "nothing for a target": (lambda: pack(files({"target_modules": ["q_proj", "k_proj"]})), "k_proj, for which it has"),
+    "no pattern": (lambda: pack(files({"rank_pattern": {"(": 4}})), "not that of a peft adapter"),
+    "no name of a base": (lambda: pack(files({"base_model_name_or_path": None})), "does not name the base model"),
 }
 
 
