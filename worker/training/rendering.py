@@ -17,7 +17,9 @@ _ERRORS_OF_EXPRESSIONS = (TypeError, ValueError, LookupError, ArithmeticError, A
 # Some templates tell the model today's date. Rows must not depend on the day on which they are encoded, nor a prompt
 # differ from them, so it is always the day that Llama's templates name where they are told none.
 _TODAY = datetime(2024, 7, 26)
-_LINES = re.compile(r"\n|</?think>")  # what a template may put between parts of an answer as it likes
+_THINK = re.compile(r"</?think>")
+_OPENED = re.compile(r"<think>\n*\Z")  # a start of an answer that is one of its reasoning
+_LINES = re.compile(rf"\n|{_THINK.pattern}")  # what a template may put between parts of an answer as it likes
 
 
 class TemplateMismatch(Exception):
@@ -57,13 +59,34 @@ def render_answers(tokenizer: Any, messages: Messages, answers: Sequence[int]) -
         start = render(tokenizer, messages[:index], prompt=True)
         whole = render(tokenizer, messages[: index + 1], prompt=False)
         if len(answers) == 1 and not whole.startswith(start):
-            whole = start + _answer_without_system(tokenizer, messages[: index + 1], start)
+            answer = _answer_in_thought(messages[index]["content"], start, whole)
+            if answer is None:
+                answer = _answer_without_system(tokenizer, messages[: index + 1], start)
+            whole = start + answer
         if not start.startswith(texts[-1]) or not whole.startswith(start):
             raise HistoryRewritten("the chat template renders a turn differently once another follows it")
         if not _shows(whole[len(start) :], messages[index]["content"]):
             raise TemplateMismatch("the chat template leaves out a part of the answer")
         texts += [start, whole]
     return texts[1:]
+
+
+def _answer_in_thought(answer: str, start: str, whole: str) -> str | None:
+    """What follows `start` where that opens the reasoning itself, and the template shows none of it behind an answer.
+
+    So do those of R1's distillations and QwQ. Generation then goes on with the reasoning, its end, and the answer; an
+    answer without reasoning closes it at once, as these models do where they are to think of nothing. None where the
+    template is not of that kind.
+    """
+    opened = _OPENED.search(start)
+    if opened is None or not whole.startswith(start[: opened.start()]):
+        return None
+    said = whole[opened.start() :]
+    if _THINK.search(said):
+        return None
+    thought = answer.rpartition("</think>")[0].rpartition("<think>")[2].strip("\n")
+    begun = "" if start.endswith("\n") else "\n"
+    return f"{begun}{thought}\n</think>\n\n" + said.lstrip("\n")
 
 
 def _answer_without_system(tokenizer: Any, messages: Messages, start: str) -> str:

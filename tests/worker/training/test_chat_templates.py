@@ -56,6 +56,15 @@ FAMILIES = {
         split=True,
     ),
     "phi-4": Family("<|im_end|>", "<|im_end|>", "<|endoftext|>", None, ("<|im_sep|>",)),
+    "r1-distill": Family(
+        "<|end_of_sentence|>",
+        "<|end_of_sentence|>",
+        "<|end_of_sentence|>",
+        "<|begin_of_sentence|>",
+        ("<|User|>", "<|Assistant|>"),
+        before="\n</think>\n\n",
+        split=True,
+    ),
     "chatml": Family("<|im_end|>", "<|im_end|>", "<|im_end|>", None),
     "smollm2": Family("<|im_end|>", "<|im_end|>", "<|im_end|>", None),
 }
@@ -117,6 +126,37 @@ def test_a_system_message_that_moves_into_the_last_turn_is_where_generation_puts
     assert rows[1].input_ids[: len(prompt)] == prompt
 
 
+REASONED = "<think>\nLook at it.\n</think>\n\nBox 1 is red."
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_reasoning_that_the_template_opens_and_leaves_out_is_learned(system: bool) -> None:
+    """The prompt ends within the reasoning, of which a finished answer shows nothing."""
+    tokenizer = family_tokenizer("r1-distill")
+    messages = [*([SYSTEM] if system else []), ONE[0], {"role": "assistant", "content": REASONED}]
+    (row,) = encode_turns(tokenizer, messages, 1000)
+    assert learned(tokenizer, row) == "Look at it.\n</think>\n\nBox 1 is red.<|end_of_sentence|>"
+    before = f"<|begin_of_sentence|>{'Be kind.' if system else ''}<|User|>What is box 1?<|Assistant|><think>\n"
+    prompt = encode_conversation(tokenizer, messages[:-1])[0].tolist()
+    assert (tokenizer.decode(prompt), row.input_ids[: len(prompt)]) == (before, prompt)
+
+
+def test_a_later_answer_is_learned_behind_a_history_without_its_reasoning() -> None:
+    tokenizer = family_tokenizer("r1-distill")
+    messages = [ONE[0], {"role": "assistant", "content": REASONED}, *TWO[2:]]
+    first, second = encode_turns(tokenizer, messages, 1000)
+    assert learned(tokenizer, first).startswith("Look at it.")
+    assert learned(tokenizer, second) == "\n</think>\n\nBox 2 is blue.<|end_of_sentence|>"
+    assert "Look at it." not in tokenizer.decode(second.input_ids)
+
+
+def test_a_template_that_opens_the_reasoning_and_shows_another_is_still_refused() -> None:
+    tokenizer = family_tokenizer("r1-distill")
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['content'].split('</think>')[-1]", "'<think>hm'")
+    with pytest.raises(TemplateMismatch):
+        encode_turns(tokenizer, ONE, 1000)
+
+
 TOOL = [
     ONE[0],
     {"role": "assistant", "content": "look(1)"},
@@ -156,7 +196,9 @@ def test_rows_and_prompts_are_the_same_on_any_day(monkeypatch: pytest.MonkeyPatc
     assert "Today Date: 26 Jul 2024" in prompt
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", sorted(FAMILIES.keys() - {"r1-distill"})
+)  # which opens the reasoning in the prompt alone
 def test_ids_are_those_of_the_rendering_to_its_end_of_turn(name: str) -> None:
     tokenizer = family_tokenizer(name)
     row = encode_turns(tokenizer, TWO, 1000)[-1]

@@ -110,12 +110,12 @@ def test_template_that_rewrites_earlier_turns_is_refused() -> None:
 
 
 def test_an_answer_is_asked_for_as_it_is_rendered_or_refused() -> None:
-    """As DeepSeek-R1's template, which opens the reasoning in the prompt and drops it from an answer."""
+    """A prompt that begins what no answer shows; only of reasoning it is known how it goes on."""
     opening = make_tokenizer(
         chat_template="{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|><think>\n{% endif %}"
+        "{% if add_generation_prompt %}<|im_start|><plan>\n{% endif %}"
     )
-    with pytest.raises(TemplateMismatch, match=r"otherwise than it asks for one: .* ends in '.*<think>"):
+    with pytest.raises(TemplateMismatch, match=r"otherwise than it asks for one: .* ends in '.*<plan>"):
         encode_row(opening, ROWS[0], 1000)
 
 
