@@ -74,7 +74,7 @@ def _asked(request: Request, content: Content) -> tuple[int, int] | None:
     """Start and end of the range that is to be sent; None for the whole. Raises: BadRange."""
     header = request.headers.get("range")
     condition = request.headers.get("if-range")
-    if header is None or request.method not in ("GET", "HEAD") or condition not in (None, f'"{content.etag}"'):
+    if header is None or request.method != "GET" or condition not in (None, f'"{content.etag}"'):
         return None  # another ETag, or a date: what the reader has is not of these bytes
     unit = header.partition("=")[0].strip().lower()
     if unit != "bytes":
@@ -97,4 +97,6 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 def _matches(header: str | None, etag: str) -> bool:
-    return header is not None and f'"{etag}"' in header.replace("W/", "").replace(" ", "").split(",")
+    if header is None:
+        return False
+    return header.strip() == "*" or f'"{etag}"' in header.replace("W/", "").replace(" ", "").split(",")
