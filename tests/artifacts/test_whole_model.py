@@ -52,7 +52,10 @@ def test_adapter_of_such_a_job_names_what_there_is(client: TestClient, job: Job,
     save(certificate=CERTIFICATE)
     save("checkpoint", "checkpoints/step-3")
     error = client.get(f"/api/v1/jobs/{job.id}/artifacts/adapter").json()["error"]
-    assert (error["message"], error["advice"]) == (f"Job {job.id} has no adapter.", "It has: checkpoint, model.")
+    assert (error["message"], error["advice"]) == (
+        f"Job {job.id} has no adapter.",
+        "It has: checkpoint at step 3, model.",
+    )
     assert client.get(f"/api/v1/jobs/{job.id}/artifacts/model").headers["content-type"] == "application/zip"
 
 

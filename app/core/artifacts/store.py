@@ -89,9 +89,18 @@ def get_artifact(
     """Raises: NotFound that says what there is."""
     artifact = find_artifact(session, job, kind, step, artifact_id)
     if artifact is None:
-        kinds = ", ".join(sorted({a.kind for a in list_artifacts(session, job)})) or "nothing yet"
-        raise NotFound(f"Job {job.id} has no {kind}.", advice=f"It has: {kinds}.")
+        asked = f" at step {step}" if step is not None else ""
+        asked += f" with id {artifact_id}" if artifact_id is not None else ""
+        made = sorted(list_artifacts(session, job), key=lambda each: (each.kind, each.step or 0))
+        there = ", ".join(dict.fromkeys(map(_called, made))) or "nothing yet"
+        raise NotFound(f"Job {job.id} has no {kind}{asked}.", advice=f"It has: {there}.")
     return artifact
+
+
+def _called(artifact: Artifact) -> str:
+    if artifact.kind == "checkpoint" and artifact.step is not None:
+        return f"checkpoint at step {artifact.step}"
+    return artifact.kind
 
 
 def drop_missing(session: Session, folder: DataFolder, job_id: int) -> None:

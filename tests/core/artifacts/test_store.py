@@ -89,9 +89,11 @@ def test_the_newest_of_a_kind_or_one_step(session: Session, folder: DataFolder, 
     assert get_artifact(session, job, "checkpoint").step == 20
     assert get_artifact(session, job, "checkpoint", 10).step == 10
     assert find_artifact(session, job, "checkpoint", 15) is None
+    with pytest.raises(NotFound, match=rf"Job {job.id} has no checkpoint at step 15\."):
+        get_artifact(session, job, "checkpoint", 15)
     with pytest.raises(NotFound, match=rf"Job {job.id} has no merged") as caught:
         get_artifact(session, job, "merged")
-    assert caught.value.advice == "It has: adapter, checkpoint."
+    assert caught.value.advice == "It has: adapter, checkpoint at step 10, checkpoint at step 20."
 
 
 def test_a_job_without_artifacts_says_so(session: Session, job: Job) -> None:
