@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from app.core.datasets.incoming import IncomingFile
 from app.core.errors import Conflict, Fault, InvalidInput
+from app.core.jobs.inputs import describe_files
 from app.core.jobs.models import Job
 from app.core.jobs.queue import enqueue
 from app.core.jobs.status import JobKind
@@ -65,6 +66,7 @@ def _queue(session: Session, model: BaseModel, name: str | None, **more: str) ->
         kind=JobKind.ADAPTER,
         spec={"base_model": model.name, "method": "lora", "task": "sft", **more},
         base_model_id=model.id,
+        inputs={"model_files": describe_files(Path(model.path))} if model.path else None,
         created_at=time.time(),
     )
     return enqueue(session, job)

@@ -96,7 +96,8 @@ def _require_base(session: Session, source: Job) -> BaseModel:
     then = (source.inputs or {}).get("model_files")
     changes = ", ".join(find_changes(Path(base.path), then)) if then else ""
     if changes:
-        message = f"Base model {base.name} is not the one that job {source.id} was trained on ({base.path}: {changes})."
+        done = "imported onto" if source.kind == JobKind.ADAPTER else "trained on"
+        message = f"Base model {base.name} is not the one that job {source.id} was {done} ({base.path}: {changes})."
         raise Conflict(message, advice="Put it back as it was. The adapter itself can be downloaded.")
     return base
 

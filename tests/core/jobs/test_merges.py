@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
+from app.core.adapters.submit import queue_local_adapter
 from app.core.artifacts.models import Artifact
 from app.core.database import Database
 from app.core.datasets.models import Dataset
@@ -90,6 +91,19 @@ def test_a_base_that_is_gone_or_another_one_is_refused(
             submit_merge(session, folder, job)
         shutil.rmtree(base)
         with pytest.raises(Conflict, match=r"The base model tiny of job \d+ is gone \(.*tiny\)"):
+            submit_merge(session, folder, job)
+
+
+def test_a_base_that_changed_since_an_adapter_was_imported_is_refused(
+    database: Database, folder: DataFolder, registered: tuple[BaseModel, Dataset], tmp_path: Path
+) -> None:
+    base = Path(registered[0].path or "")
+    (base / "config.json").write_text("{}")
+    with database.write() as session:
+        job = queue_local_adapter(session, str(tmp_path), [tmp_path], "tiny")
+        saved(session, job)
+        (base / "config.json").write_text('{"changed": true}')
+        with pytest.raises(Conflict, match=r"tiny is not the one that job \d+ was imported onto .*config\.json"):
             submit_merge(session, folder, job)
 
 
