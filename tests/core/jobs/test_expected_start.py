@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import event
 
 from app.core.database import Database
 from app.core.jobs import queue
@@ -70,6 +71,20 @@ def test_a_job_whose_model_is_being_imported_holds_nobody_up(database: Database,
     with database.read() as session:
         assert expected_starts(session) == {}
         assert next_start(session, now=5.0) == Start(5.0, known=True)
+
+
+def test_a_long_queue_takes_no_more_queries_than_a_short_one(database: Database, make_job: MakeJob) -> None:
+    _finish(database, make_job())
+    counts = []
+    for more in (2, 20):
+        for _ in range(more):
+            make_job()
+        statements: list[str] = []
+        event.listen(database.engine, "before_cursor_execute", lambda *given, kept=statements: kept.append(given[2]))
+        with database.read() as session:
+            assert len(expected_starts(session)) >= more
+        counts.append(len(statements))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.usefixtures("registered")
