@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 from app.core.jobs.shown import LINES, read_lines, show_field
 from app.core.jobs.spec import TrainingSpec
 
+START = "init_adapter"
+_NEW = "none: a new adapter"
 _SWITCH = {"true": "on", "false": "off"}
 
 
@@ -29,6 +31,7 @@ class FormField:
     numeric: bool
     baseline: str  # what the field holds unless someone changes it
     errors: Sequence[str] = ()
+    decided: bool = False  # by the adapter that the training starts from: it cannot be changed here
 
     @property
     def lines(self) -> bool:
@@ -42,21 +45,28 @@ class FormField:
 
 
 def make_field(
-    name: str, values: tuple[Any, Any], registered: Mapping[str, str] | None, errors: Sequence[str]
+    name: str,
+    values: tuple[Any, Any],
+    registered: Mapping[str, str] | None,
+    errors: Sequence[str],
+    *,
+    decided: bool = False,
 ) -> FormField:
-    """The field from its value and its baseline; `registered` is {name: label} where it names a model or a dataset."""
+    """The field from its value and its baseline; `registered` is {name: label} where it names something of here."""
     info = TrainingSpec.model_fields[name]
     shown, baseline = show_field(name, values[0]), show_field(name, values[1])
     if registered is not None:
         baseline = shown  # which model and which data is a choice, not a change
-    choices = _choices(info) if registered is None else registered
+    choices = _choices(info) if registered is None else {"": _NEW, **registered} if name == START else registered
     if choices is not None and shown and shown not in choices:
         choices = {**choices, shown: shown}
+    if choices is not None and decided:
+        choices = {shown: choices[shown]}
     place = place_of(name)
     numeric = bool({int, float} & set(_types(info)))
     help_text = (info.description or "").replace("`", "")
     title, group, advanced = info.title or name, place["group"], place["advanced"]
-    return FormField(name, title, help_text, group, advanced, shown, choices, numeric, baseline, errors)
+    return FormField(name, title, help_text, group, advanced, shown, choices, numeric, baseline, errors, decided)
 
 
 def place_of(name: str) -> dict[str, Any]:

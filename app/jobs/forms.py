@@ -17,7 +17,7 @@ from app.core.jobs.shown import show_field
 from app.core.jobs.spec import TASK_DEFAULTS, TrainingSpec
 from app.core.jobs.sweep import Variant, expand
 from app.core.jobs.sweep_axes import read_axes
-from app.jobs.fields import FormField, applies, make_field, parse
+from app.jobs.fields import START, FormField, applies, make_field, parse
 
 NAME = "name"  # of the job; not a field of the spec
 PRESET = "preset"  # key of the preset that the form started from; not a field of the spec
@@ -87,23 +87,27 @@ def build_form(
     values: Mapping[str, Any],
     faults: Sequence[Fault] = (),
     of_model: Mapping[str, Any] = MappingProxyType({}),
+    adapters: Mapping[str, str] = MappingProxyType({}),
+    decided: Mapping[str, Any] = MappingProxyType({}),
 ) -> JobForm:
     """The form with `values` in it (a spec's, or what was typed), each fault beside its field.
 
-    `models` and `datasets` are {name: label}. `values` may name the preset that they started from. `of_model` are
-    defaults that the chosen model wants. Raises: NotFound for a preset that there is not.
+    `models`, `datasets` and `adapters` (that a training may start from) are {name: label}. `values` may name the preset
+    that they started from. `of_model` are defaults that the chosen model wants. `decided` is what the chosen adapter
+    decides, whatever `values` hold. Raises: NotFound for a preset that there is not.
     """
-    registered = dict(zip(_REFERENCES, (models, datasets), strict=True))
+    registered = dict(zip((*_REFERENCES, START), (models, datasets, adapters), strict=True))
     preset = find_preset(values.get(PRESET))
     method, task = _chosen(values)
-    start = {**baseline(preset, method, task), **of_model}
+    start = {**baseline(preset, method, task), **of_model, **decided}
+    values = {**values, **decided}
     groups = {key: FormGroup(legend) for key, legend in GROUPS.items()}
     kept: dict[str, str] = {}
     for name in TrainingSpec.model_fields:
         value = values.get(name, start[name])
         if applies(name, method, task):
             errors = [_sentence(fault) for fault in faults if fault.field == name]
-            made = make_field(name, (value, start[name]), registered.get(name), errors)
+            made = make_field(name, (value, start[name]), registered.get(name), errors, decided=name in decided)
             group = groups[made.group]
             (group.folded if made.advanced else group.fields).append(made)
         elif show_field(name, value) != show_field(name, start[name]):

@@ -71,9 +71,12 @@ def new_job(
 
 
 @router.get("/jobs/new/targets")
-def show_targets(request: Request, session: SessionDep, base_model: str = "", target_modules: str = "") -> Response:
+def show_targets(
+    request: Request, session: SessionDep, base_model: str = "", target_modules: str = "", init_adapter: str = ""
+) -> Response:
     """The region below the target modules: what the chosen model has, and what is doubtful about the choice."""
-    return render(request, "jobs/_targets.html", {"targets": describe_targets(session, base_model, target_modules)})
+    targets = describe_targets(session, base_model, target_modules, init_adapter)
+    return render(request, "jobs/_targets.html", {"targets": targets})
 
 
 @router.get("/jobs/new/dataset")

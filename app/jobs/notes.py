@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session
 
+from app.core.adapters.start import decided_fields, list_starts
 from app.core.datasets.models import Dataset, DatasetStatus
 from app.core.datasets.store import find_dataset
 from app.core.jobs.capabilities import capability_faults
@@ -16,7 +18,8 @@ from app.core.jobs.queries import find_capabilities
 from app.core.jobs.spec import TrainingSpec
 from app.core.jobs.warnings import SpecWarning, target_warnings
 from app.core.models.registry import find_model
-from app.jobs.fields import parse
+from app.core.paths import DataFolder
+from app.jobs.fields import START, parse
 
 _WITHOUT_BITSANDBYTES = {
     "method": {"method": "lora"},
@@ -33,10 +36,25 @@ class Targets:
     warnings: Sequence[SpecWarning]
 
 
-def describe_targets(session: Session, base_model: str, typed: str) -> Targets:
-    """`typed` is what the field of the target modules holds."""
+def describe_start(
+    session: Session, home: Path, values: Mapping[str, Any], base_model: str
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The adapters that a training on the model may start from, {id: label}; what the chosen one decides, by field."""
+    model = find_model(session, base_model) if base_model else None
+    method = str(values.get("method") or TrainingSpec.model_fields["method"].default)
+    if model is None or method == "full":
+        return {}, {}
+    adapters = {str(job.id): f"#{job.id} {job.name}" for job in list_starts(session, model, method)}
+    named = str(values.get(START) or "")
+    return adapters, decided_fields(session, DataFolder(home), named, model) if named else {}
+
+
+def describe_targets(session: Session, base_model: str, typed: str, init_adapter: str = "") -> Targets:
+    """`typed` is what the field of the target modules holds, which nobody can better where an adapter decides it."""
     model = find_model(session, base_model) if base_model else None
     modules = model.linear_modules if model else []
+    if init_adapter:
+        return Targets(modules, [])
     return Targets(modules, target_warnings(parse("target_modules", typed.strip()), modules))
 
 

@@ -21,7 +21,7 @@ from app.jobs.fit import CARDS_GIB, describe_fit
 from app.jobs.forms import CARD, NAME, SWEEP, build_form
 from app.jobs.launch import describe_launch
 from app.jobs.lengths import describe_lengths
-from app.jobs.notes import describe_dataset, describe_limits, describe_targets, label_dataset
+from app.jobs.notes import describe_dataset, describe_limits, describe_start, describe_targets, label_dataset
 from app.jobs.sweeps import describe_sweep
 from app.jobs.xray_link import find_xray_link
 
@@ -36,7 +36,8 @@ def form_context(
     usable = [dataset for dataset in list_datasets(session) if dataset.status != DatasetStatus.FAILED]
     datasets = {dataset.name: label_dataset(dataset) for dataset in usable}
     model = str(values.get("base_model") or next(iter(models), ""))
-    form = build_form(models, datasets, values, faults, model_defaults(session, model))
+    adapters, decided = describe_start(session, home, values, model)
+    form = build_form(models, datasets, values, faults, model_defaults(session, model), adapters, decided)
     chosen = {name: each.value for name, each in form.fields.items()}
     dataset = chosen["dataset"] or next(iter(datasets), "")
     standing = {**chosen, "base_model": model, "dataset": dataset}
@@ -52,7 +53,7 @@ def form_context(
         "presets": PRESETS,
         "models": models,
         "datasets": datasets,
-        "targets": describe_targets(session, model, chosen.get("target_modules", "")),
+        "targets": describe_targets(session, model, chosen.get("target_modules", ""), chosen.get("init_adapter", "")),
         "limits": describe_limits(session, chosen),
         "dataset_notes": [] if refused else describe_dataset(session, dataset, chosen["task"]),
         "xray": find_xray_link(session, standing),

@@ -89,7 +89,8 @@ def test_an_adapter_that_was_taken_in_is_offered_to_chat_and_to_train_on(
     assert f'href="/playground?job={job.id}"' in page
     link = page.partition('href="/jobs/new?')[2].partition('"')[0].replace("&amp;", "&")
     form = client.get(f"/jobs/new?{link}").text
-    for name, value in (("r", "4"), ("lora_alpha", "12"), ("init_adapter", str(job.id))):
+    assert f'<option value="{job.id}" selected>' in form
+    for name, value in (("r", "4"), ("lora_alpha", "12")):
         assert f'name="{name}" value="{value}"' in form, name
     assert "q_proj, v_proj" in form
 

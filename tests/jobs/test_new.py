@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,6 +16,8 @@ from app.core.jobs import queue
 from app.core.jobs.models import WorkerState
 from app.core.jobs.status import JobStatus
 from app.core.models.models import BaseModel, ModelStatus
+from tests.core.adapters.test_start import Adapter
+from tests.core.adapters.test_start import adapter as adapter
 from tests.jobs.steps import FORM, MakeJob, count_jobs
 
 
@@ -143,6 +146,26 @@ def test_attention_alone_is_warned_of_with_a_fix_and_the_models_own_modules(clie
     assert "Attention alone" in page
 
 
+def test_adapters_to_start_from_are_listed_and_what_the_chosen_one_decides_is_set_and_said(
+    client: TestClient, adapter: Adapter
+) -> None:
+    source = adapter(use_dora=True)
+    assert f'<option value="{source.id}">#{source.id} a</option>' in client.get("/jobs/new").text
+    asked = {"base_model": "tiny", "init_adapter": str(source.id), "r": "16", "target_modules": "q_proj"}
+    page = client.get("/jobs/new", params=asked).text
+    assert f'<option value="{source.id}" selected>' in page
+    for name, value in (("r", "4"), ("lora_alpha", "12"), ("target_modules", "q_proj, v_proj")):
+        said = page.partition(f'id="field-{name}" name="{name}" value="{value}"')[2]
+        assert "readonly" in said.partition(">")[0], name
+        assert "Decided by the adapter" in said.partition("</small>")[0], name
+    dora = page.partition('id="field-use_dora"')[2].partition("</select>")[0]
+    assert (dora.count("<option"), 'value="true" selected' in dora) == (1, True)
+    assert "usually costs quality" not in page
+    region = client.get("/jobs/new/targets", params={**asked, "target_modules": "q_proj, v_proj"}).text
+    assert "usually costs quality" not in region
+    assert "readonly" not in client.get("/jobs/new", params={**asked, "init_adapter": ""}).text
+
+
 def test_another_method_shows_its_own_fields_and_starts_from_its_own_defaults(client: TestClient) -> None:
     page = client.get(
         "/jobs/new", params={**FORM, "learning_rate": "0.0002", "method": "full", "shown_for": "lora sft"}
@@ -193,9 +216,9 @@ def test_datasets_say_what_their_rows_are_and_a_task_that_does_not_fit_is_told(
 def test_what_the_workers_machine_cannot_run_is_told_beside_the_field(client: TestClient, database: Database) -> None:
     assert "note-warning" not in client.get("/jobs/new?method=qlora").text
     cannot = dict.fromkeys(("4bit", "8bit", "adamw_8bit"), "bitsandbytes is not installed")
-    facts = {"pid": 1, "pid_started_at": 0.0, "boot_id": "b", "version": "0", "started_at": 0.0, "heartbeat_at": 0.0}
+    facts: dict[str, Any] = {"pid": 1, "pid_started_at": 0, "boot_id": "b", "started_at": 0, "heartbeat_at": 0}
     with database.write() as session:
-        session.add(WorkerState(**facts, capabilities={"cuda": None, "cannot": cannot}))
+        session.add(WorkerState(**facts, version="0", capabilities={"cuda": None, "cannot": cannot}))
     page = unescape(client.get("/jobs/new?method=qlora").text)
     told = re.findall(r"⚠ (.*)\n.*data-fill='{\"(\w+)\":\"(\w+)\"}'", page)
     reason = "cannot run on the worker's machine: bitsandbytes is not installed."

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session
+from sqlalchemy import func
+from sqlmodel import Session, col, select
 
 from app.core.adapters.fields import AGREEING, CONFIG, UNSAID, WEIGHTS
 from app.core.artifacts.models import Artifact
@@ -17,11 +18,13 @@ from app.core.errors import Fault
 from app.core.jobs.models import Job
 from app.core.jobs.shown import show
 from app.core.jobs.spec import TrainingSpec
-from app.core.jobs.status import WITH_ADAPTER
+from app.core.jobs.status import WITH_ADAPTER, JobKind
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
 _FIELD = "init_adapter"
+_LISTED = 100
+_MAY_BE_NULL = frozenset({"modules_to_save", "rank_pattern", "alpha_pattern"})  # peft's null is a spec's nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,43 @@ class Start:
 
 def find_start(session: Session, spec: TrainingSpec) -> Start | Fault | None:
     """The adapter that the spec starts from, what is wrong with its name, or None where it names none."""
-    if spec.init_adapter is None:
-        return None
-    named = spec.init_adapter.strip().removeprefix("#")
+    return None if spec.init_adapter is None else _find(session, spec.init_adapter)
+
+
+def list_starts(session: Session, model: BaseModel, method: str) -> list[Job]:
+    """The jobs whose adapter a training of this method on the model can start from, the newest first."""
+    saved = select(Artifact.job_id).where(Artifact.kind == "adapter")
+    usable = select(Job).where(Job.base_model_id == model.id, col(Job.kind).in_(WITH_ADAPTER), col(Job.id).in_(saved))
+    same_method = (col(Job.kind) == JobKind.ADAPTER) | (func.json_extract(col(Job.spec), "$.method") == method)
+    return list(session.exec(usable.where(same_method).order_by(col(Job.id).desc()).limit(_LISTED)))
+
+
+def decided_fields(session: Session, folder: DataFolder, named: str, model: BaseModel) -> dict[str, Any]:
+    """What a training that starts from the named adapter must say: each field that the adapter decides.
+
+    Nothing where there is no such adapter of the model, or it cannot be read: that is said when the job is queued.
+    """
+    start = _find(session, named)
+    if isinstance(start, Fault) or start.job.base_model_id != model.id:
+        return {}
+    try:
+        config = _read_config(start, folder)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    fields: dict[str, Any] = {"init_lora_weights": "default"}  # of a new adapter, which this one is not
+    said = {name: config.get(name) for name in AGREEING}
+    fields |= {name: AGREEING[name](value) for name, value in said.items() if value is not None or name in _MAY_BE_NULL}
+    theirs = config.get("target_modules")
+    if isinstance(theirs, list):
+        fields["target_modules"] = _shown_targets(theirs, set(model.linear_modules or ()))
+    return fields
+
+
+def _find(session: Session, given: str) -> Start | Fault:
+    named = given.strip().removeprefix("#")
     job = session.get(Job, int(named)) if named.isdecimal() and len(named) <= 18 else None
     if job is None:
-        return Fault(_FIELD, f"there is no job {spec.init_adapter!r:.60}", "Give the id of a job with an adapter.")
+        return Fault(_FIELD, f"there is no job {given!r:.60}", "Give the id of a job with an adapter.")
     if job.kind not in WITH_ADAPTER:
         return Fault(_FIELD, f"job {job.id} is no training and no imported adapter ({job.kind})", "Give another id.")
     artifact = find_artifact(session, job, "adapter")
@@ -86,10 +120,16 @@ def _base_faults(session: Session, start: Start, spec: TrainingSpec, model: Base
 
 def _config_faults(start: Start, folder: DataFolder, spec: TrainingSpec, model: BaseModel) -> list[Fault]:
     try:
-        config = json.loads((start.place(folder) / CONFIG).read_text(encoding="utf-8"))
+        config = _read_config(start, folder)
     except (OSError, ValueError, RecursionError) as error:
         return [Fault(_FIELD, f"{CONFIG} of job {start.job.id} cannot be read: {error}")]
     return [*_unlike(start, spec, config), *_other_targets(start, spec, model, config), *_unsaid(start, config)]
+
+
+def _read_config(start: Start, folder: DataFolder) -> dict[str, Any]:
+    """Raises: OSError, ValueError, RecursionError."""
+    config: dict[str, Any] = json.loads((start.place(folder) / CONFIG).read_text(encoding="utf-8"))
+    return config
 
 
 def _unlike(start: Start, spec: TrainingSpec, config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -106,8 +146,11 @@ def _other_targets(start: Start, spec: TrainingSpec, model: BaseModel, config: M
         return
     ours = all_linear if spec.target_modules == "all-linear" else set(spec.target_modules)
     if ours and ours != set(theirs):
-        wanted: Any = "all-linear" if set(theirs) == all_linear else sorted(theirs)
-        yield _mismatch(start, "target_modules", spec.target_modules, wanted)
+        yield _mismatch(start, "target_modules", spec.target_modules, _shown_targets(theirs, all_linear))
+
+
+def _shown_targets(names: list[str], all_linear: set[str]) -> str | list[str]:
+    return "all-linear" if set(names) == all_linear else sorted(names)
 
 
 def _unsaid(start: Start, config: Mapping[str, Any]) -> Iterator[Fault]:

@@ -52,7 +52,7 @@ class Surroundings:
 
 def spec_warnings(spec: TrainingSpec, schedule: Schedule, around: Surroundings) -> list[SpecWarning]:
     """All of them, in the order of the form."""
-    lora = spec.method != "full"
+    lora = spec.method != "full" and spec.init_adapter is None  # else the adapter that it starts from decides these
     return [
         *_base(around),
         *(target_warnings(spec.target_modules, around.linear_modules) if lora else []),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.core.adapters.start import decided_fields, list_starts
 from app.core.artifacts.deletion import delete_artifact
 from app.core.artifacts.manifest import META
 from app.core.artifacts.models import Artifact
@@ -146,3 +147,33 @@ def test_an_adapter_that_a_waiting_training_starts_from_is_not_deleted(
     with database.write() as session:
         queue.request_cancel(session, queue.get_job(session, job.key))
     delete_artifact(database, folder, source.key, artifact.key)
+
+
+def test_what_the_adapter_decides_is_told_by_field_and_only_for_its_base(
+    adapter: Adapter, submit: Submit, database: Database, folder: DataFolder
+) -> None:
+    source = adapter(use_dora=True, alpha_pattern={"q_proj": 8})
+    with database.write() as session:
+        base = session.get_one(BaseModel, source.base_model_id)
+        other = BaseModel(name="other", source={}, status=ModelStatus.READY, created_at=0.0)
+        session.add(other)
+        session.flush()
+        decided = decided_fields(session, folder, f"#{source.id}", base)
+        assert decided_fields(session, folder, str(source.id), other) == {}
+        assert decided_fields(session, folder, "no job", base) == {}
+    told = {"r": 4, "lora_alpha": 12.0, "use_dora": True, "target_modules": ["q_proj", "v_proj"]}
+    assert told.items() <= decided.items()
+    assert (decided["alpha_pattern"], decided["modules_to_save"]) == ({"q_proj": 8.0}, [])
+    assert submit(init_adapter=source.id, **decided).id
+
+
+def test_adapters_to_start_from_are_those_of_the_model_and_the_method(adapter: Adapter, database: Database) -> None:
+    first, second = adapter(), adapter()
+    with database.write() as session:
+        trained = session.get_one(Job, second.id)
+        trained.kind, trained.spec = JobKind.TRAIN, {**trained.spec, "method": "qlora"}
+        base = session.get_one(BaseModel, first.base_model_id)
+        queue.enqueue(session, Job(name="none", kind=JobKind.ADAPTER, base_model_id=base.id, created_at=0.0))
+        session.flush()
+        assert [job.id for job in list_starts(session, base, "lora")] == [first.id]
+        assert [job.id for job in list_starts(session, base, "qlora")] == [second.id, first.id]
