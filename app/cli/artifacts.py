@@ -81,6 +81,7 @@ def download(
 def delete(
     job: int,
     kind: Annotated[str | None, typer.Argument(help="Default: all that the job made, and its training states.")] = None,
+    step: Annotated[int | None, typer.Option(help="A checkpoint's step.")] = None,
     artifact_id: Annotated[int | None, typer.Option("--id", help="One that is not the newest of its kind.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     *,
@@ -89,13 +90,17 @@ def delete(
     """Delete an artifact, or all files of a job. Its history stays: spec, metrics, log and receipt."""
     client = Client()
     artifacts = client.get(f"/jobs/{job}/artifacts")
+    if kind is None and (step is not None or artifact_id is not None):
+        raise InvalidInput("Name the kind of what is to be deleted, too.", field="kind")
     chosen = [a for a in artifacts if kind in (None, a["kind"]) and artifact_id in (None, a["id"])]
+    chosen = [a for a in chosen if step in (None, a["step"])]
     chosen = chosen if kind is None else chosen[:1]
     if kind is not None and not chosen:
-        there = ", ".join(sorted({a["kind"] for a in artifacts})) or "nothing"
-        raise NotFound(f"Job {job} has no {kind}.", advice=f"It has: {there}.")
+        there = ", ".join(sorted({_called(a) for a in artifacts})) or "nothing"
+        asked = f" at step {step}" if step is not None else ""
+        raise NotFound(f"Job {job} has no {kind}{asked}.", advice=f"It has: {there}.")
     if not yes:
-        what = f"the {kind} of job {job}" if kind else f"all {len(chosen)} artifacts of job {job}"
+        what = f"the {_called(chosen[0])} of job {job}" if kind else f"all {len(chosen)} artifacts of job {job}"
         typer.confirm(f"Delete {what}, {sum(a['bytes'] for a in chosen):,} bytes?", abort=True, err=True)
     path = f"/jobs/{job}/artifacts"
     freed = client.delete(f"{path}/{kind}", id=chosen[0]["id"]) if kind else client.delete(path)
@@ -123,6 +128,11 @@ def push(
     path = f"/jobs/{job}/artifacts/{quote(kind, safe='')}/push"
     pushing = client.post(path, body, params=_present({"step": step, "id": artifact_id}))
     show_ended(client, pushing, wait, json)
+
+
+def _called(artifact: dict[str, Any]) -> str:
+    at_step = artifact["kind"] == "checkpoint" and artifact["step"] is not None
+    return f"checkpoint at step {artifact['step']}" if at_step else str(artifact["kind"])
 
 
 def _present(params: dict[str, Any]) -> dict[str, Any]:

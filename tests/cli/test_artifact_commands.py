@@ -107,6 +107,30 @@ def test_delete_asks_once_and_tells_what_it_freed(
     assert loradeck("artifacts", "delete", merged, "--yes", "--json").json == {"freed_bytes": 0}
 
 
+def test_delete_takes_the_step_that_is_named_and_never_all_for_an_id_without_its_kind(
+    loradeck: Command, merged: int, server: Served, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DataFolder(server.home)
+    for step in (4, 8):
+        path = f"checkpoints/step-{step}"
+        (folder.job(merged) / path).mkdir(parents=True)
+        (folder.job(merged) / path / META).write_text(json.dumps({"files": []}))
+        with database.write() as session:
+            record(session, folder, merged, step, {"kind": "checkpoint", "path": path})
+    made = {each["step"]: each["id"] for each in loradeck("artifacts", "list", merged, "--json").json}
+    unnamed = loradeck("artifacts", "delete", merged, "--id", made[4], "--yes", "--json")
+    assert (unnamed.code, unnamed.json["error"]["field"]) == (2, "kind")
+    absent = loradeck("artifacts", "delete", merged, "checkpoint", "--step", 5, "--yes")
+    assert "has no checkpoint at step 5" in absent.err
+    assert "checkpoint at step 4, checkpoint at step 8" in absent.err
+    assert len(loradeck("artifacts", "list", merged, "--json").json) == 3
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    done = loradeck("artifacts", "delete", merged, "checkpoint", "--step", 4)
+    assert "Delete the checkpoint at step 4 of job" in done.err
+    assert {each["step"] for each in loradeck("artifacts", "list", merged, "--json").json} == {None, 8}
+    assert loradeck("artifacts", "delete", merged, "--yes").code == 0
+
+
 def test_delete_never_takes_what_a_job_may_need(loradeck: Command, merged: int) -> None:
     export = loradeck("export", merged, "--json").json["id"]
     refused = loradeck("artifacts", "delete", merged, "--yes")
