@@ -20,6 +20,7 @@ from app import __version__
 from app.accounts.router import router as accounts_router
 from app.api.router import router as api_router
 from app.artifacts.router import router as artifacts_router
+from app.base_models.code import router as model_code_router
 from app.base_models.router import router as models_router
 from app.compare.router import router as compare_router
 from app.core.accounts.throttle import LoginThrottle
@@ -86,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         xray_router,
         doctor_router,
         models_router,
+        model_code_router,
         artifacts_router,
         playground_router,
         settings_router,

@@ -24,6 +24,7 @@ from worker.artifacts.disk import describe_full_disk, is_disk_full
 from worker.capabilities import hide_bitsandbytes, hide_torch
 from worker.context import Assignment, JobContext, hold_requests
 from worker.limits import LIGHT_MEMORY_BYTES, ROWS_MEMORY_BYTES, MemoryLimit, limit_memory
+from worker.own_code import allow_code
 from worker.shortage import describe_shortage, find_shortage
 from worker.spool import open_when_it_fits
 
@@ -62,6 +63,7 @@ def find_job_function(kind: str) -> Callable[[JobContext], dict[str, Any]]:
 def run_assignment(assignment: Assignment) -> int:
     """Run one job; what happened goes into the spool. Returns the exit code: 0 unless the job failed."""
     spool = open_when_it_fits(Path(assignment.spool))
+    allow_code(assignment.payload)
     context = JobContext(assignment, spool)
     context.listen()
     if assignment.light:

@@ -30,6 +30,7 @@ from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.states import EXTENDED_AT
 from app.core.jobs.status import JobKind
 from app.core.jobs.submit import check_references
+from app.core.models.consent import allowed_code, find_consent
 from app.core.models.models import BaseModel
 from app.core.paths import DataFolder
 
@@ -152,10 +153,13 @@ def _import(session: Session, folder: DataFolder, cache: Path, job: Job) -> dict
     if job.dataset_id is not None:
         return _import_dataset(folder, _need(session, Dataset, job.dataset_id))
     model = _need(session, BaseModel, job.base_model_id)
+    consent = find_consent(session, model)
     return {
         "model_id": model.id,
         "name": model.name,
         "source": _source(model),
+        "code": consent.files if consent is not None else {},
+        "revision": consent.revision if consent is not None else None,
         "target": str(folder.model(model.key).resolve()),
         "cache": str(cache.expanduser().resolve()),
     }
@@ -208,6 +212,7 @@ def _base_model(session: Session, job: Job) -> dict[str, Any]:
         "architecture": model.architecture,
         "hub_id": model.source.get("hub_id"),
         "revision": model.source.get("revision"),
+        "code": allowed_code(session, model, Path(model.path)) if model.path else {},
     }
 
 

@@ -107,7 +107,34 @@ class ModelOut(Out):
     max_length: int | None
     linear_modules: list[str]
     has_chat_template: bool
+    needs_code: bool = Field(description="It comes with Python code, which an admin has to allow: see its `code`.")
     error: str | None
+
+
+class CodeFileOut(BaseModel):
+    path: str
+    bytes: int
+    sha256: str
+    text: str = Field(description="Characters that cannot be seen are spelled out, such as `\\u202e`.")
+
+
+class CodeConsentOut(Out):
+    sha256: str
+    revision: str | None
+    given_by: str
+    given_at: float
+    withdrawn_by: str | None
+    withdrawn_at: float | None
+
+
+class ModelCodeOut(BaseModel):
+    needed: bool
+    sha256: str | None = Field(description="Of all files and the hub's revision: what is allowed. Null for no code.")
+    revision: str | None
+    files: list[CodeFileOut]
+    allowed: bool = Field(description="Whether an admin has allowed just these files.")
+    change: str | None = Field(description="What of the files is not as it was allowed.")
+    consents: list[CodeConsentOut] = Field(description="All that were given, the newest first.")
 
 
 class ArtifactOut(Out):

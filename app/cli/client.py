@@ -57,7 +57,7 @@ class Client:
         """Send JSON and return the JSON answer."""
         return self._send("PATCH", path, json=body).json()
 
-    def put(self, path: str, body: dict[str, Any]) -> Any:
+    def put(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Send JSON and return the JSON answer."""
         return self._send("PUT", path, json=body).json()
 

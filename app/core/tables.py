@@ -7,7 +7,7 @@ from app.core.datasets.models import Dataset
 from app.core.events.models import Event
 from app.core.jobs.models import Attempt, Job, QueueState, WorkerState
 from app.core.metrics.models import MemoryReading, Metric, MetricBucket
-from app.core.models.models import BaseModel
+from app.core.models.models import BaseModel, CodeConsent
 from app.core.notices.models import Notice, Webhook
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "AuditEntry",
     "BaseModel",
     "ChatTurn",
+    "CodeConsent",
     "Dataset",
     "Event",
     "Job",

@@ -51,8 +51,8 @@ _NAMES: dict[Rule, str] = {
         show_queue api_show_queue
         show_datasets show_dataset_list show_dataset show_xray show_xray_row show_check show_check_result
         api_list_datasets api_show_dataset api_dataset_rows api_show_check api_find_check api_show_preview
-        show_models show_model_list show_adapters
-        api_list_models api_show_model
+        show_models show_model_list show_model show_adapters
+        api_list_models api_show_model api_show_model_code
         download_artifact download_file
         api_list_artifacts api_download_artifact api_download_file download download_one
         show_playground show_chat_state show_chat
@@ -93,6 +93,7 @@ _NAMES: dict[Rule, str] = {
         create_user change_role reset_password log_user_out delete_user
         set_notifications send_test_notification remove_notifications
         set_hub_token remove_hub_token api_set_secret api_remove_secret
+        allow_model_code withdraw_model_code api_allow_model_code api_withdraw_model_code
     """,
 }
 

@@ -30,6 +30,7 @@ from worker.artifacts.weights import compare_weights
 from worker.base_models.checks import check_weights
 from worker.base_models.publish import files_of
 from worker.inference.prompts import stop_token_ids
+from worker.own_code import from_folder
 from worker.training.quantization import Quantization
 from worker.training.tokenizer import load_tokenizer
 
@@ -65,14 +66,15 @@ def prove(task: Mapping[str, Any]) -> dict[str, Any]:
 def _load_merged(folder: Path, dtype: torch.dtype) -> Any:
     """Raises: MergeError where transformers misses a weight in the folder, or finds one too many or of another type."""
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        folder, dtype=dtype, output_loading_info=True, **from_folder(folder)
     )
     model, told = loaded
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if told[what]:
             named = ", ".join(map(str, sorted(told[what])[:3]))
             raise MergeError(f"The merged model on disk does not load whole: {what.replace('_', ' ')}: {named}.")
-    holds, says = DTYPES.get(check_weights(folder).dtype), AutoConfig.from_pretrained(folder).dtype
+    holds = DTYPES.get(check_weights(folder).dtype)
+    says = AutoConfig.from_pretrained(folder, **from_folder(folder)).dtype
     if not holds == says == dtype:
         raise MergeError(f"The merged model on disk holds {holds}, and says {says}; it is to be {dtype}.")
     return model.eval()

@@ -182,4 +182,5 @@ class Merge:
             "trained_dtype": dtype_name(self.trained_dtype),
             "onto_files": self.on_files,
             "held_out": payload.get("held_out"),
+            "code": payload["base_model"].get("code"),
         }

@@ -14,6 +14,7 @@ from typing import Any
 from app.core.errors import AppError
 from worker.artifacts.disk import is_disk_full
 from worker.child import prepare_process
+from worker.own_code import allow_code
 
 _ROOM_SECONDS = 1.0  # between two tries on a full disk
 
@@ -46,6 +47,7 @@ def leave_answer(path: Path, answer: dict[str, Any]) -> None:
 
 def _prove(task: dict[str, Any]) -> dict[str, Any]:
     """With the imports that the preparation is for."""
+    allow_code(task)
     importlib.import_module("transformers.utils.logging").disable_progress_bar()
     importlib.import_module("worker.training.model").set_threads()
     answer: dict[str, Any] = importlib.import_module("worker.artifacts.certificate").prove(task)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from worker.inference.prompts import stop_token_ids
+from worker.own_code import may_run_code
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def carry_over(base: Path, folder: Path) -> None:
-    """Copy the base model's licence, and what its tokenizer was made from, where the folder has none of that name."""
-    for file in sorted({path for pattern in _CARRIED for path in base.glob(pattern) if path.is_file()}):
+    """Copy the base's licence, what its tokenizer was made from, and code that it needs, where they are not there."""
+    patterns = (*_CARRIED, "*.py") if may_run_code(base) else _CARRIED
+    for file in sorted({path for pattern in patterns for path in base.glob(pattern) if path.is_file()}):
         if not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
 

@@ -27,6 +27,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from worker.artifacts.adapter_tensors import NotStreamable
 from worker.artifacts.tensors import Stored, list_tensors
 from worker.base_models.checks import check_weights
+from worker.own_code import from_folder, may_run_code
 from worker.training.tokenizer import load_error
 
 _GENERATION = "generation_config.json"
@@ -65,9 +66,11 @@ class Skeleton:
 def build_model(folder: Path) -> Any:
     """The model's modules on the meta device, with the generation config of the folder. Raises: ModelLoadError."""
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(folder), **from_folder(folder))
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+            model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=may_run_code(folder)
+            )
         if (folder / _GENERATION).is_file():
             model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:

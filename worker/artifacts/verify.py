@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from app.core.errors import JobError, MergeError
 from worker.artifacts.answers import Comparison, Reference, compare, logits_of
+from worker.own_code import from_folder
 
 # Bounds on the root-mean-square difference of the logits, as a share of their spread over the vocabulary.
 _SAME = 1e-3  # two ways of computing the same sum in fp32
@@ -78,7 +79,7 @@ def certify(
     weights in memory rounded to `dtype`, `effect` the relative difference that training made. The weights are those on
     disk; the arithmetic is fp32, so that only their rounding shows.
     """
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **from_folder(folder))
     on_disk = measure_again(reference, model.eval(), subject)
     _require(compare(rounded, on_disk), _SAME, f"{subject.saved} on disk", subject)
     comparison = compare(reference, on_disk)

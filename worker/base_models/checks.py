@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import ModelLoadError
+from worker.own_code import may_run_code
 
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
-_CODE_FILES = (CONFIG_FILE, "tokenizer_config.json", "generation_config.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 
@@ -30,7 +30,10 @@ class Weights:
 
 
 def check_config(folder: Path) -> dict[str, Any]:
-    """Return config.json. Raises: ModelLoadError where it is missing, broken, quantised or needs code of its own."""
+    """Return config.json.
+
+    Raises: ModelLoadError where it is missing, broken, quantised, or needs code that is not allowed.
+    """
     if not folder.is_dir():
         raise ModelLoadError(f"{folder} is not a folder.", advice="Give the folder that holds config.json.")
     if not (folder / CONFIG_FILE).is_file():
@@ -38,7 +41,7 @@ def check_config(folder: Path) -> dict[str, Any]:
             f"{folder} has no {CONFIG_FILE}.", advice="Give a model folder in the transformers format."
         )
     config = read_json(folder / CONFIG_FILE)
-    _refuse_own_code(folder)
+    may_run_code(folder)
     if "quantization_config" in config:
         method = config["quantization_config"].get("quant_method", "an unknown method")
         raise ModelLoadError(
@@ -57,15 +60,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ModelLoadError(f"{path} is not a JSON object.", advice="Download the model again.")
     return values
-
-
-def _refuse_own_code(folder: Path) -> None:
-    for name in _CODE_FILES:
-        if (folder / name).is_file() and "auto_map" in read_json(folder / name):
-            raise ModelLoadError(
-                f"{folder / name}: `auto_map` asks to run Python code that comes with the model (trust_remote_code).",
-                advice="Such code is never run here. Use a model whose architecture transformers has built in.",
-            )
 
 
 def check_weights(folder: Path) -> Weights:

@@ -16,6 +16,7 @@ from app.core.models.gguf_header import read_header
 from worker.base_models.gguf_tokenizer import restore_splitting
 from worker.base_models.publish import hash_file, hold_lock, make_read_only, publish_folder
 from worker.base_models.stages import Stages
+from worker.own_code import NO_CODE
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def hash_gguf(file: Path, stages: Stages) -> str:
 def write_converted(file: Path, digest: str, folder: Path, stages: Stages) -> None:
     """Read, write, verify. Raises: ModelLoadError, JobCancelled."""
     stages.enter("load")
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE)
     restore_splitting(tokenizer, read_header(file).metadata)
     stages.enter("convert")
     model = dense_model(file)
@@ -83,7 +84,11 @@ def dense_model(file: Path) -> Any:
     Unpacking must be asked for: by default transformers may keep the blocks, and such a model cannot be saved.
     """
     model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        file.parent,
+        gguf_file=file.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+        **NO_CODE,
     )
     vars(model.config).pop("_model_name_or_path", None)  # the GGUF's title, which is no path
     return model
@@ -91,9 +96,9 @@ def dense_model(file: Path) -> Any:
 
 def verify_converted(folder: Path, model: Any, tokenizer: Any) -> None:
     """Load the folder as anyone would and compare. Raises: ModelLoadError."""
-    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True, **NO_CODE)
     reloaded, info = loaded
-    again = AutoTokenizer.from_pretrained(folder)
+    again = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     differences = [name for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]]
     expected = model.state_dict()
     differences += [name for name, tensor in reloaded.state_dict().items() if not torch.equal(tensor, expected[name])]

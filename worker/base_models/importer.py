@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import ModelLoadError
+from app.core.models.own_code import REVISION_FILE
+from app.core.paths import write_private
 from worker.base_models import gguf
 from worker.base_models.checks import check_config
 from worker.base_models.hub import download_model
@@ -14,6 +16,7 @@ from worker.base_models.publish import link_or_copy, publish_folder
 from worker.base_models.stages import Stages
 from worker.base_models.summary import summarise
 from worker.context import JobContext
+from worker.own_code import asks_for_code
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 def run_import(context: JobContext) -> dict[str, Any]:
     """Make the model of the payload usable, and return its summary: architecture, parameters, path and the like.
 
-    For a model of the hub `revision` is its commit.
+    For a model of the hub `revision` is its commit. Where it needs code, the payload has what is allowed as `code`.
 
     Payload: model_id, name, source {kind: gguf | folder | hub, path | hub_id}, target (the model's own folder),
     cache (folder of converted models, or null). A folder is used in place; the other kinds fill `target`.
@@ -60,15 +63,23 @@ def _import_folder(context: JobContext, folder: Path) -> dict[str, Any]:
 
 def _import_hub(context: JobContext, hub_id: str, target: Path) -> dict[str, Any]:
     stages = Stages(context, total=3)
-    snapshot = download_model(hub_id, stages)
+    revision = context.payload.get("revision")
+    # An admin can look at the code in the model's own folder, whether it is allowed already or not.
+    snapshot = download_model(hub_id, stages, revision, keep_code=lambda found: _publish(found, target))
     _place(snapshot, target, stages)
     return {**_summarise(target, stages), "revision": snapshot.name}  # the folder's name is the commit
 
 
 def _place(source: Path, target: Path, stages: Stages) -> None:
     stages.enter("save")
+    _publish(source, target)
+
+
+def _publish(source: Path, target: Path) -> None:
     with publish_folder(target) as folder:
         link_or_copy(source, folder)
+        if asks_for_code(folder):  # so it is a snapshot of the hub, whose name is the commit
+            write_private(folder / REVISION_FILE, source.name)
 
 
 def _summarise(folder: Path, stages: Stages) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.core.errors import ModelLoadError
 from worker.base_models.checks import check_weights
+from worker.own_code import from_folder, may_run_code
 from worker.training.model import list_linear_modules
 from worker.training.tokenizer import load_tokenizer
 
@@ -39,9 +40,9 @@ def summarise(folder: Path) -> dict[str, Any]:
 def _empty_model(folder: Path) -> Any:
     factory: Any = AutoModelForCausalLM
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, **from_folder(folder))
         with torch.device("meta"):
-            return factory.from_config(config, trust_remote_code=False)
+            return factory.from_config(config, trust_remote_code=may_run_code(folder))
     except (ValueError, KeyError, OSError, ImportError) as error:
         raise ModelLoadError(
             f"{folder} is not a causal language model that transformers can load: {_first_line(error)}",

@@ -18,6 +18,7 @@ from app.core.exports.gguf_rules import rope_of
 from worker.artifacts.answers import Reference, compare, logits_of, measure_reference
 from worker.exports.gguf_tensors import Array, ExportError, Target, Weights
 from worker.exports.gguf_vocab import Vocabulary, read_vocabulary
+from worker.own_code import NO_CODE
 
 # Bounds on the root-mean-square difference of the logits, as a share of their spread over the vocabulary. From bf16 to
 # f16 nothing is lost but of tiny values; an 8-bit block keeps a weight within 1/254 of its largest, about as near
@@ -69,8 +70,8 @@ def check_tokenizer(file: Path, folder: Path, vocabulary_size: int) -> None:
     wanted, reader = read_vocabulary(folder, vocabulary_size), GGUFReader(file)
     differing = [name for name, value in _keys(wanted).items() if reader.fields[name].contents() != value]
     theirs, ours = (
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name),
-        AutoTokenizer.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, **NO_CODE),
+        AutoTokenizer.from_pretrained(folder, **NO_CODE),
     )
     differing += ["chat template"] if (theirs.chat_template or "") != (ours.chat_template or "") else []
     differing += ["end of sequence"] if theirs.eos_token_id != ours.eos_token_id else []
@@ -100,7 +101,7 @@ def check_answers(file: Path, folder: Path, config: Mapping[str, Any], quantizat
     if needed > free:
         reason = f"Loading the model in fp32 needs {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free."
         return {"answers_compared": False, "warning": f"Its answers were not compared. {reason}"}
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     reference = measure_reference(_load(folder), tokenizer)
     model = _load_gguf(file, folder, config)
     read = Reference(reference.input_ids, [logits_of(model, ids) for ids in reference.input_ids], reference.new_tokens)
@@ -115,17 +116,17 @@ def check_answers(file: Path, folder: Path, config: Mapping[str, Any], quantizat
 
 
 def _load(folder: Path) -> Any:
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **NO_CODE)
     return model.eval()
 
 
 def _load_gguf(file: Path, folder: Path, config: Mapping[str, Any]) -> Any:
     """As transformers reads it. Scaled rotary frequencies and Qwen 3's size of a head it passes over."""
     reads_all = rope_of(config)["rope_type"] == "default" and config["model_type"] != "qwen3"
-    known = {} if reads_all else {"config": AutoConfig.from_pretrained(folder)}
+    known = {} if reads_all else {"config": AutoConfig.from_pretrained(folder, **NO_CODE)}
     quantized = GgufConfig(dequantize=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=quantized, **known
+        file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=quantized, **NO_CODE, **known
     )
     return model.eval()
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from app.core.errors import Fault, InvalidInput
+from worker.own_code import from_folder
 from worker.training.quantization import Quantization, count_elements, keep_trainable
 from worker.training.tokenizer import load_error
 
@@ -69,7 +70,7 @@ def _cgroup_cpus() -> int:
 
 
 def load_base_model(path: str | Path, hardware: Hardware, quantization: Quantization | None = None) -> Any:
-    """The base model of a local folder, from safetensors only and never with code from it. Raises: ModelLoadError.
+    """The base model of a local folder, from safetensors only; code from it only where that is allowed.
 
     Quantised, only its linear weights are held in 4 or 8 bits. Norms, embeddings and output head stay as for LoRA in
     the hardware's type: peft's `prepare_model_for_kbit_training` would hold them in fp32 (2.1 GB more at 8B), though
@@ -81,7 +82,7 @@ def load_base_model(path: str | Path, hardware: Hardware, quantization: Quantiza
             config = quantization.to_config(hardware.dtype)
             placed |= {"quantization_config": config, "device_map": {"": str(hardware.device)}}
         model: Any = AutoModelForCausalLM.from_pretrained(
-            str(path), local_files_only=True, trust_remote_code=False, use_safetensors=True, **placed
+            str(path), use_safetensors=True, **from_folder(path), **placed
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError):

@@ -8,12 +8,13 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from app.core.errors import ModelLoadError
+from worker.own_code import from_folder
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a local folder; never code from it. Raises: ModelLoadError."""
+    """The tokenizer of a local folder; code from it only where that is allowed. Raises: ModelLoadError."""
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(path), **from_folder(path))
     except (OSError, ValueError, KeyError) as error:
         raise load_error("tokenizer", path, error) from error
     for how_it_was_loaded in ("is_local", "local_files_only"):  # would be saved with it

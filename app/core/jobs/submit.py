@@ -24,6 +24,7 @@ from app.core.jobs.queries import find_capabilities
 from app.core.jobs.queue import enqueue
 from app.core.jobs.spec import TrainingSpec, parse_spec
 from app.core.jobs.status import WITH_ADAPTER, JobKind
+from app.core.models.consent import code_faults
 from app.core.models.models import BaseModel, ModelStatus
 from app.core.models.registry import add_model, find_model, list_models
 from app.core.paths import DataFolder
@@ -59,6 +60,8 @@ def check_values(session: Session, values: Mapping[str, Any]) -> list[Fault]:
     faulty = {fault.field for fault in faults}
     model, dataset = find_model(session, spec.base_model), find_dataset(session, spec.dataset)
     more = [*capability_faults(spec, find_capabilities(session)), *check_references(spec, model, dataset)]
+    if model is not None:
+        more += code_faults(session, model)
     if model is not None and not faults:
         more += start_faults(session, None, spec, model)
     if model is None and "/" not in spec.base_model:  # else it would be registered
@@ -160,6 +163,7 @@ def _find_references(
         faults.append(_unknown_model(session, spec))
     dataset = find_dataset(session, spec.dataset)
     faults += check_references(spec, model, dataset)
+    faults += code_faults(session, model) if model is not None else ()
     if dataset is None:
         faults.append(_unknown_dataset(session, spec))
     return model, dataset, faults

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import Fault, InvalidInput
+from app.core.models.own_code import CodeFault, needs_code
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.\d+\.")
 _MAX_HEADER_BYTES = 100_000_000
@@ -31,6 +32,7 @@ class ModelFacts:
     max_length: int | None
     linear_modules: list[str]
     has_chat_template: bool
+    needs_code: bool
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,8 +41,6 @@ class ModelFacts:
 def inspect_folder(folder: Path, field: str = "path") -> ModelFacts:
     """Raises: InvalidInput that says what the folder lacks."""
     config = _read_json(folder / "config.json", field)
-    if "auto_map" in config:
-        raise InvalidInput(f"{folder.name} needs its own Python code to load, which is not run here.", field=field)
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise InvalidInput(f"{folder} holds no .safetensors file; other weight formats are not loaded.", field=field)
@@ -56,6 +56,7 @@ def inspect_folder(folder: Path, field: str = "path") -> ModelFacts:
         max_length=next((config[name] for name in _POSITIONS if isinstance(config.get(name), int)), None),
         linear_modules=linear_modules(shapes),
         has_chat_template=_has_chat_template(folder, field),
+        needs_code=_needs_code(folder, field),
     )
 
 
@@ -121,3 +122,10 @@ def _has_chat_template(folder: Path, field: str) -> bool:
         return True
     tokenizer = folder / "tokenizer_config.json"
     return tokenizer.is_file() and bool(_read_json(tokenizer, field).get("chat_template"))
+
+
+def _needs_code(folder: Path, field: str) -> bool:
+    try:
+        return needs_code(folder)
+    except CodeFault as error:
+        raise InvalidInput(str(error), field=field) from error

@@ -34,5 +34,22 @@ class BaseModel(Numbered, table=True):
     max_length: int | None = None  # positions the model was made for, in tokens
     linear_modules: list[str] = json_field(nullable=False, default_factory=list)
     has_chat_template: bool = False
+    needs_code: bool = False  # Python code that comes with it: loaded only where an admin has allowed it
     error: str | None = None
     created_at: float
+
+
+class CodeConsent(Numbered, table=True):
+    """An admin has allowed just this code of a model to be run; it stands until somebody withdraws it."""
+
+    __tablename__ = "code_consent"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    sha256: str  # of all files and the revision
+    files: dict[str, str] = json_field(nullable=False, default_factory=dict)  # SHA-256 by path
+    revision: str | None = None  # the hub's commit
+    given_by: str
+    given_at: float
+    withdrawn_by: str | None = None
+    withdrawn_at: float | None = None

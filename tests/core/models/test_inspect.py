@@ -24,6 +24,7 @@ def test_facts_of_a_folder(tmp_path: Path) -> None:
         "max_length": 2048,
         "linear_modules": ["down_proj", "q_proj", "v_proj"],
         "has_chat_template": False,
+        "needs_code": False,
     }
 
 
@@ -88,9 +89,9 @@ def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
     assert "is not a model folder" in _refused(tmp_path / "file")
 
 
-def test_a_model_that_brings_code_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_brings_code_says_so(tmp_path: Path) -> None:
     config = {**LLAMA, "auto_map": {"AutoModelForCausalLM": "modeling.Evil"}}
-    assert "needs its own Python code" in _refused(write_model(tmp_path / "model", config))
+    assert inspect_folder(write_model(tmp_path / "model", config)).needs_code
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.gguf"])

@@ -10,11 +10,15 @@ import pytest
 from huggingface_hub import constants
 
 from app.core.errors import JobCancelled, ModelLoadError
+from app.core.models.own_code import read_code
 from tests.worker.fake_hub import COMMIT, Hub
+from tests.worker.own_code import hashes, modules_in, save_own_code_model
 from tests.worker.tiny import make_context, read_records, save_tiny_model
 from worker.base_models.hub import download_model
+from worker.base_models.importer import run_import
 from worker.base_models.stages import Stages
 from worker.context import JobContext, StopRequest
+from worker.own_code import allow_code
 
 pytestmark = pytest.mark.model
 
@@ -68,9 +72,31 @@ def test_model_with_its_own_code_is_refused_before_its_weights(
     folder = _repository(hub, tiny, tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "modeling_tiny.Tiny"}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelLoadError, match="trust_remote_code"):
+    with pytest.raises(ModelLoadError, match="which nobody has allowed to be run"):
         download_model("someone/tiny", Stages(context, 3))
     assert "model.safetensors" not in hub.downloads
+
+
+def test_a_model_s_code_is_left_for_an_admin_to_read_and_its_import_goes_on_once_that_is_allowed(
+    hub: Hub, tmp_path: Path
+) -> None:
+    folder = tmp_path / "repository"
+    hub.repositories["someone/tiny"] = save_own_code_model(folder, tmp_path / "marker")
+    (folder / "pytorch_model.bin").touch()
+    payload = {"source": {"kind": "hub", "hub_id": "someone/tiny"}, "target": str(tmp_path / "models" / "1")}
+    with pytest.raises(ModelLoadError, match="which nobody has allowed to be run"):
+        run_import(make_context(tmp_path / "first", "import", payload))
+    assert not (tmp_path / "marker").exists()
+    code = read_code(tmp_path / "models" / "1")
+    assert (code.hashes, code.revision) == (hashes(folder), COMMIT)
+    assert "model.safetensors" not in hub.downloads
+    again = make_context(tmp_path / "second", "import", {**payload, "code": code.hashes, "revision": COMMIT})
+    allow_code(again.payload)
+    with modules_in(tmp_path / "modules"):
+        summary = run_import(again)
+    allow_code({})
+    assert (summary["architecture"], summary["revision"]) == ("TinyForCausalLM", COMMIT)
+    assert read_code(tmp_path / "models" / "1").sha256 == code.sha256
 
 
 def test_model_without_safetensors_is_named(hub: Hub, tiny: Path, tmp_path: Path, context: JobContext) -> None:

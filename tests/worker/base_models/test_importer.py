@@ -75,8 +75,8 @@ def test_folder_is_used_where_it_lies(tmp_path: Path) -> None:
 def test_hub_snapshot_is_placed_in_the_models_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = save_tiny_model(tmp_path / "snapshot")
 
-    def download(hub_id: str, stages: Any) -> Path:
-        assert hub_id == "someone/tiny"
+    def download(hub_id: str, stages: Any, revision: str | None, *, keep_code: Callable[[Path], None]) -> Path:
+        assert (hub_id, revision) == ("someone/tiny", None)
         stages.enter("download")
         return snapshot
 
