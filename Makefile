@@ -34,10 +34,8 @@ format: $(READY_DEV) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-audit: setup $(READY_AUDIT) ## known faults of dependencies, bandit, a bill of materials in sbom.json (needs the network)
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app worker
-	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file sbom.json
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+audit: setup $(READY_AUDIT) ## bandit, a bill of materials in sbom.json, known faults of dependencies (asks pypi.org)
+	$(BIN)/python -m scripts.audit
 
 bench: setup $(READY_DEV) ## measure; docs/benchmarks.md holds the figures
 	$(BIN)/python -m bench
