@@ -50,7 +50,7 @@ def show_code(
     if json:
         print_json(code)
     elif file is not None:
-        print(_find_file(code["files"], file)["text"])
+        print(_find_file(code["files"], file)["text"], end="")
     else:
         print_table(code["files"], ["path", "bytes", "sha256"])
         print_fields(code, ["needed", "allowed", "change", "revision", "sha256"])

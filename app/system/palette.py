@@ -100,7 +100,7 @@ def _datasets(request: Request, session: Session, typed: str) -> Iterator[Entry]
 def _models(request: Request, session: Session, typed: str) -> Iterator[Entry]:
     named = col(BaseModel.name).icontains(typed, autoescape=True)
     for found in session.exec(select(BaseModel).where(named).order_by(col(BaseModel.id).desc()).limit(_OTHERS)):
-        yield Entry(found.name, "base model", request.app.url_path_for("show_models"))
+        yield Entry(found.name, "base model", request.app.url_path_for("show_model", model_id=found.key))
 
 
 def _actions(request: Request, session: Session) -> Iterator[Entry]:

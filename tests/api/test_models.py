@@ -19,7 +19,8 @@ def test_a_folder_is_added_listed_and_shown(client: TestClient, tmp_path: Path) 
     assert model == {
         "id": model["id"], "name": "llama", "status": "ready", "path": str(folder),
         "architecture": "LlamaForCausalLM", "parameters": PARAMETERS, "bytes": model["bytes"], "max_length": 2048,
-        "linear_modules": ["down_proj", "q_proj", "v_proj"], "has_chat_template": False, "error": None,
+        "linear_modules": ["down_proj", "q_proj", "v_proj"], "has_chat_template": False,
+        "needs_code": False, "error": None,
     }  # fmt: skip
     assert client.get("/api/v1/models/llama").json() == client.get(f"/api/v1/models/{model['id']}").json() == model
     assert model in client.get("/api/v1/models").json()
