@@ -98,7 +98,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_error_handlers(app)
     # Each of these goes ahead of those before it.
     app.add_middleware(AccessMiddleware, owner=app, database=database, identities=identities)
-    app.add_middleware(SecurityMiddleware, bind_host=settings.host, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(
+        SecurityMiddleware,
+        bind_host=settings.host,
+        allowed_hosts=settings.allowed_hosts,
+        any_local=settings.auth == "accounts",
+    )
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     return app

@@ -13,9 +13,11 @@ from app.accounts.people import PersonDep
 from app.core.accounts import sessions, tokens
 from app.core.accounts.passwords import MAX_LENGTH, verify_password
 from app.core.accounts.roles import Role, Scope
+from app.core.accounts.throttle import LoginThrottle
 from app.core.accounts.users import set_password
 from app.core.errors import InvalidInput, NotFound
 from app.core.table import MAX_ID
+from app.web.access import peer
 from app.web.dependencies import DatabaseDep, SessionDep, WriteSessionDep
 from app.web.identities import identity_of
 from app.web.templating import render
@@ -40,10 +42,13 @@ def change_password(
     current: Annotated[str, Form(max_length=MAX_LENGTH)] = "",
     password: Annotated[str, Form(max_length=MAX_LENGTH)] = "",
 ) -> Response:
-    """A new password; all other logins of this user end."""
+    """A new password; all other logins of this user end. Guesses of the old one count as failed logins do."""
+    throttle: LoginThrottle = request.app.state.login_throttle
+    throttle.count(peer(request), person.user.name)
     try:
         if not verify_password(current, person.user.password_hash):
             raise InvalidInput("That is not your password.", field="current")
+        throttle.forgive(peer(request), person.user.name)
         with database.write() as session:
             set_password(session, session.merge(person.user), password, keep=person.credential)
     except InvalidInput as error:

@@ -15,7 +15,7 @@ from app.core.jobs.merges import submit_merge
 from app.core.jobs.receipts import get_receipt, receipt_path
 from app.core.jobs.rerun import rerun_training
 from app.core.jobs.submit import training_yaml
-from app.core.table import MAX_ID
+from app.core.table import as_id
 from app.jobs import about, autopsy, controls, list_page, new, parts, selection, series
 from app.jobs import queue as queue_page
 from app.jobs.charts import job_charts
@@ -133,6 +133,7 @@ def _step(typed: str) -> int | None:
     """A checkpoint's step as a form sends it; nothing stands for the adapter. Raises: InvalidInput."""
     if not typed:
         return None
-    if not (typed.isdecimal() and int(typed) <= MAX_ID):
+    step = as_id(typed)
+    if step is None:
         raise InvalidInput(f"{typed[:40]!r} is not a checkpoint's step", field="checkpoint")
-    return int(typed)
+    return step

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import OperationalError
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.accounts import audit
@@ -24,6 +24,7 @@ from app.web.identities import Identities
 from app.web.policy import POLICY, Rule
 
 PUBLIC_BODY_BYTES = 64 * 1024  # what somebody unknown may send
+_MOST_DIGITS = 18  # of a length; Python refuses to read a number of thousands
 _TOKEN_ADVICE = (
     "Send `Authorization: Bearer …`; on the server's machine the token is in server.json in the data folder."
 )
@@ -67,7 +68,7 @@ class AccessMiddleware:
             return
         request = Request(scope)
         request.state.identity = ANONYMOUS
-        name = self._table.find_name(scope["path"], scope["method"])
+        name = self._table.find_name(get_route_path(scope), scope["method"])
         rule = None if name is None else self._table.find_rule(name)
         try:
             identity = request.state.identity = await self._find_identity(request, rule)
@@ -127,7 +128,7 @@ def _check(request: Request, name: str | None, rule: Rule | None, identity: Iden
     """Raises: Unauthorized, Forbidden, TooLarge."""
     if rule is not None and rule.role is None:
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > PUBLIC_BODY_BYTES:
+        if not length.isdecimal() or len(length) > _MOST_DIGITS or int(length) > PUBLIC_BODY_BYTES:
             raise TooLarge("That is more than a form of this page can hold.")
         return
     if identity.role is None:
@@ -165,7 +166,10 @@ def _refuse(request: Request, error: AppError) -> Response:
 def _wanted(request: Request) -> str:
     """The page to come back to after the login."""
     asked = request.headers.get("hx-current-url")
-    url = urlsplit(asked) if asked else request.url
     if not asked and request.method not in ("GET", "HEAD"):
+        return "/"
+    try:
+        url = urlsplit(asked) if asked else request.url
+    except ValueError:  # no page of ours sent it
         return "/"
     return url.path + (f"?{url.query}" if url.query else "")

@@ -29,6 +29,7 @@ from app.core.errors import (
 )
 from app.core.masking import mask, mask_values
 from app.web.error_page import advice_of, heading_of
+from app.web.security import SECURITY_HEADERS
 from app.web.templating import render
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,10 @@ def respond(request: Request, error: AppError, status: int | None = None) -> Res
 
 def _came_from(request: Request) -> str | None:
     """The page of ours whose button was pressed, to go back to."""
-    came = urlsplit(request.headers.get("referer", ""))
+    try:
+        came = urlsplit(request.headers.get("referer", ""))
+    except ValueError:  # no browser of ours wrote it
+        return None
     if request.method == "GET" or came.netloc != request.url.netloc or not came.path.startswith("/"):
         return None
     return quote(f"/{came.path.lstrip('/')}", safe="/%") + (f"?{came.query}" if came.query else "")
@@ -160,5 +164,8 @@ def _on_system_error(request: Request, error: Exception) -> Response:
 
 
 def _on_unexpected(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return respond(request, Unexpected(), 500)
+    logger.error("%s %r failed", request.method, request.url.path, exc_info=error)
+    response = respond(request, Unexpected(), 500)
+    for name, value in SECURITY_HEADERS:  # this response does not pass what adds them to others
+        response.headers[name.decode()] = value.decode()
+    return response

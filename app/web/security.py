@@ -30,6 +30,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_CACHING = (b"cache-control", b"private, no-cache")
 # Whoever is refused here may be a stranger: the page tells nothing, and loads nothing.
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -51,11 +52,17 @@ class _Refusal:
 
 
 class HostPolicy:
-    """The host names that are ours. A foreign name here means DNS rebinding or a misconfigured proxy."""
+    """The host names that are ours. A foreign name here means DNS rebinding or a misconfigured proxy.
 
-    def __init__(self, bind_host: str, allowed_hosts: Iterable[str] = ()) -> None:
+    Who is in the same network can give out any `.local` name. A browser sends no cookie of ours to it; where none is
+    needed (`any_local` is False), only this machine's own such name is answered.
+    """
+
+    def __init__(self, bind_host: str, allowed_hosts: Iterable[str] = (), *, any_local: bool = True) -> None:
         hostname = socket.gethostname().lower()
-        self._names = {"localhost", bind_host.lower(), hostname, *(name.lower() for name in allowed_hosts)}
+        ours = {"localhost", bind_host.lower(), hostname, f"{hostname.partition('.')[0]}.local"}
+        self._names = ours | {name.lower() for name in allowed_hosts}
+        self._suffixes = (".localhost", ".local") if any_local else (".localhost",)
         self._any_address = bind_host in {"0.0.0.0", "::"}
 
     def allows(self, host: str) -> bool:
@@ -64,7 +71,7 @@ class HostPolicy:
         if match is None:
             return False
         name = match["name"].strip("[]").lower()
-        return name in self._names or name.endswith((".localhost", ".local")) or self._allows_address(name)
+        return name in self._names or name.endswith(self._suffixes) or self._allows_address(name)
 
     def _allows_address(self, name: str) -> bool:
         """Loopback; any address where we are bound to all of them, since rebinding needs a name."""
@@ -78,11 +85,16 @@ class HostPolicy:
 class SecurityMiddleware:
     """Refuses foreign hosts (400) and cross-site changes (403) before anything else runs; adds SECURITY_HEADERS."""
 
-    def __init__(self, app: ASGIApp, bind_host: str, allowed_hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, bind_host: str, allowed_hosts: Iterable[str] = (), *, any_local: bool = True
+    ) -> None:
         self._app = app
-        self._hosts = HostPolicy(bind_host, allowed_hosts)
+        self._hosts = HostPolicy(bind_host, allowed_hosts, any_local=any_local)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # the dashboard has none, and the door asks for roles over HTTP alone
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -142,9 +154,11 @@ def _get_headers(scope: Scope, name: bytes) -> list[str]:
 
 
 def _with_security_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The response's headers, ours in place of any of the same name."""
+    """The response's headers, ours in place of any of the same name; no shared cache keeps what does not say so."""
     ours = {name for name, _ in SECURITY_HEADERS}
-    return [*((name, value) for name, value in headers if name.lower() not in ours), *SECURITY_HEADERS]
+    theirs = [(name, value) for name, value in headers if name.lower() not in ours]
+    caching = [] if any(name.lower() == _CACHING[0] for name, _ in theirs) else [_CACHING]
+    return [*theirs, *SECURITY_HEADERS, *caching]
 
 
 async def _send_refusal(refusal: _Refusal, path: str, send: Send) -> None:

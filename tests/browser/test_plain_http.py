@@ -10,11 +10,18 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from app.core.jobs.spec import parse_spec, parse_yaml
+from app.core.settings import Settings
 from tests.browser.conftest import CHROMIUM_FLAGS, LiveServer
 
 pytestmark = pytest.mark.browser
 
 MODIFIER = "Control"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Without accounts a name of the LAN has to be listed."""
+    return settings.model_copy(update={"allowed_hosts": ["box.local"]})
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ def test_merge_is_offered_with_the_adapter_then_followed(
 ) -> None:
     job = advance(database, make_job("base job"), JobStatus.STARTING, JobStatus.RUNNING, JobStatus.COMPLETED)
     assert client.post(f"/jobs/{job.id}/merge").status_code == 409
+    for step in ("9" * 5000, "²", "-1", "1e3"):
+        assert client.post(f"/jobs/{job.id}/merge", data={"checkpoint": step}).status_code == 422, step[:9]
     with database.write() as session:
         session.add(Artifact(job_id=job.key, kind="adapter", path="adapter", bytes=1024, created_at=0.0))
     page = client.get(f"/jobs/{job.id}").text

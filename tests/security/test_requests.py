@@ -8,11 +8,15 @@ import socket
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.core.accounts.models import User
 from app.core.accounts.roles import Role
 from app.core.settings import Settings
+from app.main import create_app
 from app.web.redirects import local_path
+from app.web.security import SECURITY_HEADERS
 from tests.live_server import serve_thread
 from tests.security.conftest import HOST, PASSWORD, LogIn, browse
 
@@ -145,3 +149,77 @@ def test_row_14_a_failure_gives_no_secret_away_jupyter_cve_2022_24757(
     assert "ZeroDivisionError" not in told[0].text
     for secret in (SECRET, str(cookie), app.state.token):
         assert secret not in everything
+
+
+def test_a_failure_s_page_has_the_strict_headers_too(app: FastAPI, logged_in: LogIn) -> None:
+    """It is made outside of the middleware that adds them."""
+    admin = logged_in(Role.ADMIN)
+    quiet = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=False, cookies=admin.cookies)
+    app.state.tailer = None
+    response = quiet.get("/events")
+    assert response.status_code == 500
+    for name, value in SECURITY_HEADERS:
+        assert response.headers.get_list(name.decode()) == [value.decode()]
+
+
+@pytest.mark.parametrize("header", ["Referer", "HX-Current-URL"])
+@pytest.mark.parametrize(
+    "address", ["http://[", "http://[x]/", "http://a]b/", "\\\\evil.test", f"http://{HOST}:99999/"]
+)
+def test_a_broken_address_in_a_header_breaks_nothing(
+    anonymous: TestClient, logged_in: LogIn, header: str, address: str
+) -> None:
+    admin, sent = logged_in(Role.ADMIN), {header: address, "HX-Request": "true"}
+    assert anonymous.post("/jobs/1/cancel", headers=sent).status_code == 401
+    assert anonymous.get("/jobs", headers=sent).status_code == 401
+    assert admin.post("/jobs/999999/cancel", headers=sent).status_code == 404
+    assert admin.get("/jobs/999999", headers=sent).status_code == 404
+
+
+def test_a_length_of_thousands_of_digits_is_refused(anonymous: TestClient) -> None:
+    for digits in ("9" * 5000, "9" * 19, "1e9", "-1"):
+        assert anonymous.post("/login", headers={"Content-Length": digits}).status_code == 400, digits[:20]
+
+
+def test_below_a_prefix_the_door_asks_for_the_same_roles(app: FastAPI, logged_in: LogIn) -> None:
+    """A proxy's prefix (`root_path`) is part of the path, but of no route's."""
+    viewer, member = logged_in(Role.VIEWER), logged_in(Role.MEMBER)
+    for client, paths in ((viewer, ("/users", "/settings", "/jobs/new")), (member, ("/users", "/audit"))):
+        below = TestClient(app, base_url=f"http://{HOST}", root_path="/deck", follow_redirects=False)
+        below.cookies = client.cookies
+        assert below.get("/deck/jobs").status_code == 200
+        for path in paths:
+            assert below.get(f"/deck{path}").status_code == 403, path
+    stranger = TestClient(app, base_url=f"http://{HOST}", root_path="/deck", follow_redirects=False)
+    assert stranger.get("/deck/jobs").headers["location"] == "/deck/login?next=/deck/jobs"
+
+
+def test_a_websocket_is_closed_whoever_asks(app: FastAPI, logged_in: LogIn) -> None:
+    """The policy's table is of HTTP: a socket that is added one day stays closed until that says who may use it."""
+    reached = []
+
+    async def talk(socket: WebSocket) -> None:
+        reached.append(socket)
+        await socket.accept()
+
+    app.router.routes.append(WebSocketRoute("/talk", talk))
+    with pytest.raises(WebSocketDisconnect) as caught, logged_in(Role.ADMIN).websocket_connect("/talk"):
+        pass
+    assert caught.value.code == 1008
+    assert reached == []
+
+
+def test_no_shared_cache_keeps_what_somebody_may_see(logged_in: LogIn, anonymous: TestClient) -> None:
+    viewer = logged_in(Role.VIEWER)
+    for path in ("/", "/jobs", "/api/v1/jobs", "/nowhere"):
+        assert viewer.get(path).headers["cache-control"] == "private, no-cache", path
+    assert anonymous.get("/setup").headers["cache-control"] == "private, no-cache"
+
+
+def test_without_accounts_no_name_of_the_network_is_answered_but_our_own(settings: Settings) -> None:
+    """Rebinding by multicast DNS: whoever is in the same network answers for any `.local` name."""
+    own = f"{socket.gethostname().partition('.')[0]}.local"
+    for auth, expected in (("accounts", {"evil.local": 303, own: 303}), ("off", {"evil.local": 400, own: 200})):
+        app = create_app(settings.model_copy(update={"auth": auth}))
+        for host, status in expected.items():
+            assert browse(app).get("/jobs", headers={"Host": host}).status_code == status, (auth, host)

@@ -16,7 +16,7 @@ from app.core.accounts.throttle import LoginThrottle, Throttle
 from app.core.errors import TooManyRequests
 from app.core.settings import Settings
 from app.main import create_app
-from tests.security.conftest import HOST, PASSWORD, browse
+from tests.security.conftest import HOST, PASSWORD, LogIn, browse
 
 
 def _try(client: TestClient, name: str, password: str = "wrong password", **headers: str) -> int:
@@ -121,3 +121,23 @@ def test_a_body_without_a_length_is_cut_off_too(app: FastAPI) -> None:
 
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert browse(app).post("/login", content=chunks(), headers=headers).status_code in (400, 413)  # type: ignore[arg-type]
+
+
+def test_guesses_of_the_old_password_are_counted_too(app: FastAPI, logged_in: LogIn) -> None:
+    """Else who sits at an open browser, or has its cookie, tries as many as the machine checks."""
+    member = logged_in(Role.MEMBER)
+
+    def change(current: str) -> int:
+        data = {"current": current, "password": "another horse battery"}
+        return member.post("/account/password", data=data).status_code
+
+    assert [change(f"wrong {number}") for number in range(10)] == [422] * 10
+    assert change("wrong once more") == 429
+    assert change(PASSWORD) == 429
+
+
+def test_the_first_check_of_a_process_takes_as_long_for_an_unknown_user() -> None:
+    """What stands in for an unknown user's hash is made by whatever check comes first."""
+    passwords._nobodys.cache_clear()
+    assert passwords.verify_password(PASSWORD, passwords.hash_password(PASSWORD))
+    assert passwords._nobodys.cache_info().currsize == 1

@@ -37,7 +37,8 @@ def hash_password(password: str) -> str:
 def verify_password(password: str, stored: str | None) -> bool:
     """Whether it is the stored one; without one (an unknown user) this takes the same time. Raises: TooManyRequests."""
     with _turn():
-        right = _hasher().verify(password, stored or _nobodys())
+        nobodys = _nobodys()  # made by the first check, whomever that is of
+        right = _hasher().verify(password, stored or nobodys)
     return right and stored is not None
 
 

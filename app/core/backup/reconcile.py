@@ -24,6 +24,8 @@ _TABLES = {"jobs": "job", "datasets": "dataset", "models": "base_model"}
 def reconcile(database: Path, replaced: Path, folder: DataFolder, files: Container[str]) -> dict[str, list[str]]:
     """Models and datasets whose files are neither there nor in `files` become failed; ids that were given stay taken.
 
+    Logins end.
+
     Returns the names of the former: {"models": […], "datasets": […]}.
     """
     with open_file(database) as connection:
@@ -32,6 +34,7 @@ def reconcile(database: Path, replaced: Path, folder: DataFolder, files: Contain
             numbers = [int(path.name) for path in (folder.home / parent).iterdir() if path.name.isdigit()]
             _keep_ids_taken(connection, table, numbers)
         _skip_events_of(connection, replaced)
+        _end_logins(connection)
         absent = {"models": _fail_models(connection), "datasets": _fail_datasets(connection, folder, files)}
         connection.execute("COMMIT")
     return absent
@@ -62,6 +65,12 @@ def _skip_events_of(connection: Any, replaced: Path) -> None:
     data = json.dumps({"through": _keep_ids_taken(connection, "event", [newest])})
     row = (EventKind.PRUNED.value, time.time(), data)
     connection.execute("INSERT INTO event (kind, time, data) VALUES (?, ?, ?)", row)
+
+
+def _end_logins(connection: Any) -> None:
+    """Those of the backup's time, which may have been ended since: everybody logs in again."""
+    if _columns(connection, "login_session"):  # the first schemas had no accounts
+        connection.execute("DELETE FROM login_session")
 
 
 def _columns(connection: Any, table: str) -> set[str]:

@@ -39,13 +39,19 @@ def check_address(host: str, address: str, named: Collection[str]) -> None:
     meant = _inner(ip_address(address.partition("%")[0]))
     if meant in _METADATA or meant.is_link_local or meant.is_multicast or meant.is_unspecified:
         raise AddressRefused(f"{host} is at {meant}, where no receiver of notifications can be.", field="url")
-    if meant.is_global or host.lower() in {each.lower() for each in named}:
+    if _is_public(meant) or host.lower() in {each.lower() for each in named}:
         return
     raise AddressRefused(
         f"{host} is at {meant}, which is not a public address. If that is your own receiver, start Loradeck with "
         f"{SETTING}='[\"{host}\"]'.",
         field="url",
     )
+
+
+def _is_public(address: Address) -> bool:
+    """Python calls some IPv6 addresses global that are not: IPv4 ones in `::/8`, and site-local ones."""
+    odd = address.is_reserved or (isinstance(address, IPv6Address) and address.is_site_local)
+    return address.is_global and not odd
 
 
 def _inner(address: Address) -> Address:

@@ -15,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from app.core.accounts.roles import Role, Scope
+from app.core.accounts.sessions import list_sessions, start_session
+from app.core.accounts.tokens import add_token, list_tokens
+from app.core.accounts.users import add_user, list_users
 from app.core.backup.archive import write_backup
 from app.core.backup.restore import restore_backup
 from app.core.damage import open_checked
@@ -109,6 +113,24 @@ def test_what_has_no_files_here_is_failed_and_named(
         model, dataset = session.get_one(BaseModel, 1), session.get_one(Dataset, 1)
         assert (model.status, dataset.status) == (ModelStatus.FAILED, DatasetStatus.FAILED)
         assert "not in the backup" in str(model.error) + str(dataset.error)
+    database.engine.dispose()
+
+
+def test_logins_of_the_backup_s_time_are_ended(
+    filled: Database, folder: DataFolder, elsewhere: DataFolder, tmp_path: Path
+) -> None:
+    """A stolen cookie that was logged out since would work again."""
+    with filled.write() as session:
+        user = add_user(session, "ada", "correct horse battery", Role.MEMBER)
+        start_session(session, user, "a browser", "")
+        add_token(session, user, "script", Scope.READ)
+    write_backup(filled, folder, tmp_path / "b.zip")
+    restore_backup(database_of(elsewhere), elsewhere, tmp_path / "b.zip")
+    database = database_of(elsewhere)
+    with database.read() as session:
+        assert list_sessions(session, 1) == []
+        assert [user.name for user in list_users(session)] == ["ada"]
+        assert [token.name for token, _ in list_tokens(session)] == ["script"]
     database.engine.dispose()
 
 

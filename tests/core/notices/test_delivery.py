@@ -42,6 +42,9 @@ def receiver() -> Iterator[Receiver]:
         "fe80::1%eth0",
         "224.0.0.1",
         "240.0.0.1",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "fec0::1",
     ],
 )
 def test_row_41_an_address_that_is_not_public_is_refused_mlflow_cve_2026_64849(address: str) -> None:
