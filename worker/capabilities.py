@@ -40,6 +40,11 @@ def hide_torch() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise to install torch
 
 
+def hide_kernels() -> None:
+    """Keep transformers and bitsandbytes from fetching compiled code of the hub, where somebody installed `kernels`."""
+    sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
+
+
 def import_bitsandbytes() -> Any:
     """The package, hidden no more. Raises: ImportError where it is not installed."""
     if sys.modules.get(BITSANDBYTES, sys) is None:

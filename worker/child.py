@@ -21,7 +21,7 @@ from app.core.logs import set_up_logging
 from app.core.masking import masking, remember
 from app.core.secrets import SECRETS
 from worker.artifacts.disk import describe_full_disk, is_disk_full
-from worker.capabilities import hide_bitsandbytes, hide_torch
+from worker.capabilities import hide_bitsandbytes, hide_kernels, hide_torch
 from worker.context import Assignment, JobContext, hold_requests
 from worker.limits import LIGHT_MEMORY_BYTES, ROWS_MEMORY_BYTES, MemoryLimit, limit_memory
 from worker.own_code import allow_code
@@ -144,6 +144,7 @@ def prepare_process() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # nothing is compiled; spares bitsandbytes 1.2 s of imports
     hide_bitsandbytes()
+    hide_kernels()
     warnings.simplefilter("ignore", FutureWarning)  # between libraries; nothing a reader of a job's log can act on
     faulthandler.enable()
 

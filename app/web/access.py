@@ -12,7 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import OperationalError
-from starlette.routing import BaseRoute, get_route_path
+from starlette._utils import get_route_path  # what the router itself looks a path up by
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.accounts import audit

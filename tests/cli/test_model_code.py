@@ -14,7 +14,7 @@ def test_code_is_read_allowed_and_taken_back(loradeck: Command, server: Served) 
     assert "modeling.py" in shown.out
     assert "allowed: false" in shown.out
     assert loradeck("models", "code", "own code", "--file", "helper.py").out == "help = 1\n"
-    assert loradeck("models", "code", "own code", "--file", "gone.py").code == 1
+    assert loradeck("models", "code", "own code", "--file", "gone.py").code == 2
     sha256 = loradeck("models", "code", "own code", "--json").json["sha256"]
     wrong = loradeck("models", "allow-code", "own code", "0" * 64)
     assert (wrong.code, "Look at it again" in wrong.err) == (1, True)

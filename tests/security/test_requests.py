@@ -178,7 +178,7 @@ def test_a_broken_address_in_a_header_breaks_nothing(
 
 def test_a_length_of_thousands_of_digits_is_refused(anonymous: TestClient) -> None:
     for digits in ("9" * 5000, "9" * 19, "1e9", "-1"):
-        assert anonymous.post("/login", headers={"Content-Length": digits}).status_code == 400, digits[:20]
+        assert anonymous.post("/login", headers={"Content-Length": digits}).status_code in (400, 413), digits[:20]
 
 
 def test_below_a_prefix_the_door_asks_for_the_same_roles(app: FastAPI, logged_in: LogIn) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,19 @@ def test_the_probe_is_nice_and_prints_one_json_line(
     assert capabilities.main() == 0
     assert increments == [19]
     assert json.loads(capsys.readouterr().out) == measure()
+
+
+def test_a_child_fetches_no_compiled_code_of_the_hub(tmp_path: Path) -> None:
+    """A model's configuration may name a kernel there; where the package `kernels` is installed, it would be loaded."""
+    (tmp_path / "kernels.py").write_text("raise AssertionError('it was imported')\n")
+    script = (
+        "from worker.child import prepare_process\nprepare_process()\n"
+        "import importlib.util\nassert importlib.util.find_spec('kernels') is None\n"
+        "try:\n    import kernels\nexcept ImportError:\n    print('hidden')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "hidden\n"
 
 
 def test_a_child_imports_bitsandbytes_for_the_jobs_that_need_it_alone(tmp_path: Path) -> None:
