@@ -60,7 +60,9 @@ def test_a_tab_that_is_hidden_while_it_connects_lets_its_stream_go(
     page: Page, server: LiveServer, running: Feed
 ) -> None:
     page.add_init_script(VISIBILITY.replace("SEEN", "true"))
-    hide = 'addEventListener("htmx:before:request", (e) => { if (e.target.id === "stream") show(false); }, {once: true});'
+    hide = (
+        'addEventListener("htmx:before:request", (e) => { if (e.target.id === "stream") show(false); }, {once: true});'
+    )
     page.add_init_script(hide)
     with page.expect_response("**/events?*"):
         page.goto(f"/jobs/{running.job_id}")
