@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from app.core.artifacts.models import Artifact
 from app.core.boot import boot_id, uptime_seconds
@@ -86,7 +86,7 @@ def answer(database: Database, chat_id: int, **sides: Any) -> None:
 
 
 def turns_of(session: Session) -> list[ChatTurn]:
-    return list(session.exec(select(ChatTurn).order_by(ChatTurn.id)))
+    return list(session.exec(select(ChatTurn).order_by(col(ChatTurn.id))))
 
 
 def test_question_starts_a_chat_and_leads_to_it(client: TestClient, database: Database, ask: Any, trained: Job) -> None:
