@@ -101,3 +101,9 @@ def test_what_is_not_valid_is_named(monkeypatch: pytest.MonkeyPatch, values: dic
     with pytest.raises(InvalidInput) as caught:
         Settings.load()
     assert [fault.field for fault in caught.value.faults] == [f"LORADECK_{name}" for name in named]
+
+
+def test_a_list_that_is_none_is_answered_with_the_form_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORADECK_LOCAL_ROOTS", "/models")
+    with pytest.raises(InvalidInput, match=r'A JSON list is expected, as in \["one", "two"\]'):
+        Settings.load()

@@ -96,7 +96,8 @@ class Settings(BaseSettings):
             raise InvalidInput([Fault(_variable(d["loc"][0]), d["msg"]) for d in error.errors()]) from None
         except SettingsError as error:  # a list that is not JSON
             named = re.search(r'field "(\w+)"', str(error))
-            raise InvalidInput("This is not valid JSON.", field=_variable(named[1] if named else "*")) from None
+            expected = 'A JSON list is expected, as in ["one", "two"].'
+            raise InvalidInput(expected, field=_variable(named[1] if named else "*")) from None
 
     @cached_property
     def effective_database_url(self) -> str:
