@@ -34,7 +34,8 @@ SIGNALS = {
     StopRequest.PAUSE: signal.SIGTSTP,
 }
 SAVE_NOW = signal.SIGHUP  # a checkpoint after the step in hand; the job goes on
-_HELD = (SIGNALS[StopRequest.SAVE], SIGNALS[StopRequest.PAUSE], SAVE_NOW)
+SAMPLE_NOW = signal.SIGURG  # samples after the step in hand; whoever does not know of it ignores it
+_HELD = (SIGNALS[StopRequest.SAVE], SIGNALS[StopRequest.PAUSE], SAVE_NOW, SAMPLE_NOW)
 
 
 def hold_requests() -> None:
@@ -66,13 +67,14 @@ class Assignment:
 
 @dataclass(slots=True)
 class JobContext:
-    """Handed to every job function, whose code polls `stop_request` and `save_now`: signals set them."""
+    """Handed to every job function, whose code polls `stop_request`, `save_now` and `sample_now`: signals set them."""
 
     assignment: Assignment
     spool: SpoolWriter
     stop_request: StopRequest | None = None
     stop_by: float | None = None  # by the monotonic clock, once the worker stops
     save_now: bool = False  # a checkpoint is asked for; whoever saves it resets this
+    sample_now: bool = False  # samples are asked for; whoever tells them resets this
     payload: dict[str, Any] = field(init=False)
     in_hand: InHand = field(init=False)  # what it works on, for the case that it is killed
 
@@ -99,10 +101,14 @@ class JobContext:
         for number in SIGNALS.values():
             signal.signal(number, self._on_signal)
         signal.signal(SAVE_NOW, self._on_save_now)
+        signal.signal(SAMPLE_NOW, self._on_sample_now)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
 
     def _on_save_now(self, _number: int, _frame: FrameType | None) -> None:
         self.save_now = True
+
+    def _on_sample_now(self, _number: int, _frame: FrameType | None) -> None:
+        self.sample_now = True
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         request = next(each for each, sent in SIGNALS.items() if sent == number)

@@ -125,6 +125,8 @@ def _start(session: Session, folder: DataFolder, job: Job, record: Record) -> No
 
 def _phase(session: Session, _folder: DataFolder, job: Job, record: Record) -> None:
     job.phase = record.data["phase"]
+    if job.phase == "sample":
+        job.sample_now_requested = False
     events.append(session, EventKind.PHASE, record.data, job_id=job.id, step=record.step, at=record.time)
 
 

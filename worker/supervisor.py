@@ -16,7 +16,7 @@ from app.core.jobs.status import JobStatus
 from app.core.paths import DataFolder
 from worker.artifacts.steps import collect_halves
 from worker.attempts import StaleAttempt, hold
-from worker.context import SAVE_NOW, SIGNALS, StopRequest
+from worker.context import SAMPLE_NOW, SAVE_NOW, SIGNALS, StopRequest
 from worker.conversation import Conversation
 from worker.hold_ups import HoldUps
 from worker.ingest import Ingest
@@ -53,7 +53,7 @@ class Supervisor:
         self._conversation = Conversation(attempt_folder) if is_chat(job) else None
         self._kill_at: float | None = None
         self._sent: StopRequest | None = None
-        self._saving = False
+        self._saving = self._sampling = False
         self._damage: str | None = None
         self._patience = patience_seconds
         self._heard_at = time.monotonic()
@@ -144,6 +144,9 @@ class Supervisor:
         if self.job.save_now_requested and not self._saving:
             self._process.send(SAVE_NOW)
         self._saving = self.job.save_now_requested  # until a checkpoint comes
+        if self.job.sample_now_requested and not self._sampling:
+            self._process.send(SAMPLE_NOW)
+        self._sampling = self.job.sample_now_requested  # until it is in that phase
         if self._kill_at is not None and time.monotonic() > self._kill_at:
             logger.warning("job %s did not stop in time; killing it", self.job.id, extra={"job_id": self.job.id})
             self._process.send(signal.SIGKILL)

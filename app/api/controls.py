@@ -45,6 +45,12 @@ def save(job_id: int, session: WriteSessionDep, folder: FolderDep) -> JobOut:
     return JobOut.model_validate(controls.save_now(session, folder, get_job(session, job_id)))
 
 
+@router.post("/{job_id}/sample", name="api_sample_job")
+def sample(job_id: int, session: WriteSessionDep, folder: FolderDep) -> JobOut:
+    """Answers to its sample prompts after the step in hand; the training goes on."""
+    return JobOut.model_validate(controls.sample_now(session, folder, get_job(session, job_id)))
+
+
 @router.post("/{job_id}/retry", name="api_retry_job")
 def retry(
     job_id: int,

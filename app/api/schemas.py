@@ -37,6 +37,7 @@ class JobOut(Out):
     cancel_requested: bool
     save_requested: bool = Field(description="It is to stop early, and save what was trained.")
     save_now_requested: bool = Field(description="A checkpoint is asked for.")
+    sample_now_requested: bool = Field(description="Answers to its sample prompts are asked for.")
     paused: bool = Field(
         description="It waits until it is resumed; while it is active, it is to save its state and end."
     )

@@ -1,4 +1,4 @@
-"""`loradeck jobs cancel`, `pause`, `resume`, `save`, `retry`, `extend`, `move`, and `loradeck queue …`."""
+"""`loradeck jobs cancel`, `pause`, `resume`, `save`, `sample`, `retry`, `extend`, `move`, and `loradeck queue …`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ def resume(job: int, *, json: AsJson = False) -> None:
 def save_now(job: int, *, json: AsJson = False) -> None:
     """Have a running training save a checkpoint after the step in hand, and go on."""
     show_job(Client().post(f"/jobs/{job}/save"), json)
+
+
+@app.command("sample")
+def sample_now(job: int, *, json: AsJson = False) -> None:
+    """Have a running training answer its sample prompts after the step in hand, and go on."""
+    show_job(Client().post(f"/jobs/{job}/sample"), json)
 
 
 @app.command("retry")

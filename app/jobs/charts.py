@@ -31,7 +31,7 @@ class JobChart:
 
     kind: str
     title: str
-    names: tuple[str, ...] = ()  # what its CSV file holds
+    names: tuple[str, ...] = ()  # what its CSV file holds; of readings all
     options: dict[str, Any] = field(default_factory=dict)
 
 

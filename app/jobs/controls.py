@@ -47,6 +47,13 @@ def save_job(request: Request, job_id: int, session: WriteSessionDep, folder: Fo
     return _back(request, job_id)
 
 
+@router.post("/jobs/{job_id}/sample")
+def sample_job(request: Request, job_id: int, session: WriteSessionDep, folder: FolderDep) -> Response:
+    """Answers to its sample prompts after the step in hand."""
+    controls.sample_now(session, folder, get_job(session, job_id))
+    return _back(request, job_id)
+
+
 @router.post("/jobs/{job_id}/retry")
 def retry_job(
     request: Request, job_id: int, session: WriteSessionDep, folder: FolderDep, from_step: Annotated[int, Form()] = 0

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from app.core.database import Database
 from app.core.jobs.marks import list_marks
+from app.core.metrics.readings import COLUMNS, iterate_readings
 from app.core.metrics.store import iterate_steps
 from app.web.charts import SeriesDep, memory_chart, read_chart
 from app.web.csv import csv_response
@@ -51,6 +52,24 @@ def download_job_series(job: JobDep, database: DatabaseDep, names: _NAMES) -> Re
     chosen = [name for name in dict.fromkeys(names.split(",")) if name]
     filename = f"loradeck-job-{job.key}-{chosen[0] if chosen[0].isidentifier() else 'series'}.csv"
     return csv_response(_rows(database, job.key, chosen), filename)
+
+
+@router.get("/jobs/{job_id}/readings.csv")
+def download_job_readings(job: JobDep, database: DatabaseDep) -> Response:
+    """Every reading of memory and GPU that is kept, in bytes, percent, °C and watts."""
+    return csv_response(_readings(database, job.key), f"loradeck-job-{job.key}-readings.csv")
+
+
+def _readings(database: Database, job_id: int) -> Iterator[list[Any]]:
+    yield [COLUMNS]
+    after = 0.0
+    while True:
+        with database.read() as session:
+            chunk = iterate_readings(session, job_id, after)
+        if not chunk:
+            return
+        yield chunk
+        after = chunk[-1][0]
 
 
 def _rows(database: Database, job_id: int, names: list[str]) -> Iterator[list[list[Any]]]:

@@ -42,7 +42,8 @@ _NAMES: dict[Rule, str] = {
         show_job_logs show_job_config show_job_artifacts
         api_gpu api_events
         list_jobs show_job show_job_overview show_job_samples download_job_log download_job_receipt
-        show_comparison show_job_series show_job_readings show_job_marks download_job_series api_job_series
+        show_comparison show_job_series show_job_readings show_job_marks download_job_series download_job_readings
+        api_job_series
         download_job_spec confirm_selection api_job_spec api_import_job
         api_list_samples
         api_list_jobs api_show_job api_job_receipt api_job_autopsy api_job_metrics api_job_logs api_job_states
@@ -63,11 +64,13 @@ _NAMES: dict[Rule, str] = {
     """,
     CHANGE: """
         act_on_selection describe_job api_describe_job
-        create_job run_demo_job change_job cancel_job pause_job resume_job save_job retry_job extend_job rerun_job
+        create_job run_demo_job change_job cancel_job pause_job resume_job save_job sample_job
+        retry_job extend_job rerun_job
         merge_job export_job keep_job_checkpoint delete_job_artifact delete_job_files push_job_artifact
         cancel_sweep api_submit_sweep
         api_submit_job api_clone_job api_rerun_job api_change_job api_merge_job api_export_job api_generate
-        api_cancel_job api_pause_job api_resume_job api_save_job api_retry_job api_extend_job api_move_job
+        api_cancel_job api_pause_job api_resume_job api_save_job api_sample_job
+        api_retry_job api_extend_job api_move_job
         api_keep_sample api_drop_sample
         api_keep_checkpoint api_delete_artifact api_delete_files api_push_artifact
         pause_all resume_all choose_on_failure move_job act_on_queued_job

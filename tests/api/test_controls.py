@@ -45,6 +45,7 @@ def test_a_running_training_is_asked_to_save_and_to_pause(
     job = make_job()
     move(database, job, JobStatus.STARTING, JobStatus.RUNNING)
     assert ask(client, job, "save")["save_now_requested"] is True
+    assert ask(client, job, "sample")["sample_now_requested"] is True
     paused = ask(client, job, "pause")
     assert (paused["status"], paused["paused"]) == ("running", True)
     error = refused(client.post(f"/api/v1/jobs/{job.id}/save"), 409, "conflict")

@@ -54,6 +54,7 @@ def test_save_now(loradeck: Command, submitted: Submitted, move: Move) -> None:
     assert (refused.code, refused.json["error"]["state"]) == (1, "queued")
     move(submitted["id"], "starting", "running")
     assert loradeck("jobs", "save", submitted["id"], "--json").json["save_now_requested"] is True
+    assert loradeck("jobs", "sample", submitted["id"], "--json").json["sample_now_requested"] is True
 
 
 def test_resume_retry_and_extend(

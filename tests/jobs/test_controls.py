@@ -45,7 +45,10 @@ def test_a_page_offers_what_the_state_allows(
     job = make_job()
     assert _actions(client, job) == ["pause", "cancel"]
     _move(database, job, JobStatus.STARTING, JobStatus.RUNNING)
-    assert _actions(client, job) == ["save", "pause", "cancel", "cancel"]
+    assert _actions(client, job) == ["save", "sample", "pause", "cancel", "cancel"]
+    assert client.post(f"/jobs/{job.id}/sample").status_code == 200
+    assert _stored(database, job).sample_now_requested
+    assert "its sample prompts are answered after the step in hand" in client.get(f"/jobs/{job.id}").text
     client.post(f"/jobs/{job.id}/pause")
     assert _actions(client, job) == ["resume", "cancel"]
     _move(database, job, JobStatus.FAILED)

@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn_is_refused_at_its_field(client: TestClient, job: J
 
 
 def test_series_of_a_job_that_is_not_there(client: TestClient) -> None:
-    for path in ("series?names=loss", "readings", "marks", "series.csv?names=loss"):
+    for path in ("series?names=loss", "readings", "marks", "series.csv?names=loss", "readings.csv"):
         assert client.get(f"/jobs/99/{path}").status_code == 404
 
 
@@ -108,6 +108,23 @@ def test_the_file_holds_every_point(client: TestClient, job: Job) -> None:
     assert rows[100] == ["100", "200.0", "1.0", "2.0"]
     assert (rows[333][2], rows[500][2]) == ("50.0", "")
     assert answer.headers["content-disposition"] == f'attachment; filename="loradeck-job-{job.id}-loss.csv"'
+
+
+def test_the_file_of_readings_holds_every_one_of_the_jobs_device(
+    client: TestClient, database: Database, job: Job
+) -> None:
+    with database.write() as session:
+        for second in range(4321):
+            devices = [{"vram_used_bytes": 1}, {"vram_used_bytes": 7 + second, "process_vram_bytes": 5}]
+            data = {"available": True, "devices": devices, "host": {"ram_used_bytes": 3}}
+            session.add(MemoryReading(job_id=job.id, time=100.0 + second, data=data))
+        session.add(MemoryReading(job_id=job.key + 1, time=100.0, data={"devices": [], "host": {}}))
+    answer = client.get(f"/jobs/{job.id}/readings.csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [float(row["time"]) for row in rows] == [100.0 + second for second in range(4321)]
+    assert (rows[4320]["vram_used_bytes"], rows[0]["ram_used_bytes"], rows[0]["power_watts"]) == ("4327", "3", "")
+    assert answer.headers["content-disposition"] == f'attachment; filename="loradeck-job-{job.id}-readings.csv"'
+    assert f"/jobs/{job.id}/readings.csv" in client.get(f"/jobs/{job.id}").text
 
 
 def test_a_name_that_looks_like_a_formula_is_no_formula(client: TestClient, database: Database, job: Job) -> None:

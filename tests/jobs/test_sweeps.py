@@ -64,6 +64,8 @@ def test_a_sweep_is_queued_from_the_form_and_has_a_page(client: TestClient, data
     assert "Sweep of 4 jobs" in page
     assert page.index("#2 first · learning_rate 1e-4, r 16") < page.index("#1 first · learning_rate 1e-4, r 8")
     assert "/compare?ids=2,1,3,4" in client.get("/sweeps/1").text
+    assert 'of <a href="/sweeps/1">sweep #1</a>' in client.get("/jobs/3").text
+    assert 'href="/jobs/3"' in client.get("/sweeps/1").text
     assert client.post("/sweeps/1/cancel", follow_redirects=False).status_code == 303
     jobs = client.get("/api/v1/sweeps/1").json()["jobs"]
     assert [job["status"] for job in jobs] == ["cancelled", "completed", "cancelled", "cancelled"]

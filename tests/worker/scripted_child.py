@@ -99,6 +99,9 @@ def wait_for_go(context: JobContext) -> int:
         if context.save_now:
             context.save_now = False
             context.spool.phase("save")
+        if context.sample_now:
+            context.sample_now = False
+            context.spool.phase("sample")
     tell_step(context, 2)
     context.spool.finished("completed", summary={"train_loss": 1.0})
     return 0

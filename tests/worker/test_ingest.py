@@ -153,6 +153,17 @@ def test_a_checkpoint_answers_who_asked_for_one(database: Database, folder: Data
             assert get_job(session, job.key).save_now_requested is not answered
 
 
+def test_the_phase_of_samples_answers_who_asked_for_them(database: Database, claimed: Claimed) -> None:
+    job, _, spool, ingest = claimed
+    with database.write() as session:
+        session.get_one(Job, job.key).sample_now_requested = True
+    for phase, answered in (("save", False), ("sample", True)):
+        spool.phase(phase)
+        ingest.run()
+        with database.read() as session:
+            assert get_job(session, job.key).sample_now_requested is not answered
+
+
 def test_log_lines_wait_until_they_are_whole(database: Database, claimed: Claimed) -> None:
     job, _, _, ingest = claimed
     ingest.log.write_text("first\nsec")

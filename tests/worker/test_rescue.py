@@ -14,7 +14,7 @@ from app.core.boot import boot_id
 from app.core.database import Database
 from app.core.events.log import read_after
 from app.core.events.types import EventKind
-from app.core.jobs.controls import pause, resume, save_now
+from app.core.jobs.controls import pause, resume, sample_now, save_now
 from app.core.jobs.models import Job, WorkerState
 from app.core.jobs.queries import worker_view
 from app.core.jobs.queue import claim_next, request_cancel
@@ -282,6 +282,21 @@ def test_save_now_reaches_the_child_which_goes_on(scripted: ScriptedWorker, make
         told = read_after(session, 0, job_id=job.id)
     phases = [event.data["phase"] for event in told if event.kind == EventKind.PHASE]
     assert phases == ["train", "save"], "it is asked once"
+
+
+def test_sample_now_reaches_the_child_each_time_it_is_asked(scripted: ScriptedWorker, make_job: MakeJob) -> None:
+    scripted.follow("go")
+    job = make_job()
+    scripted.run_to_train(job)
+    for times in (1, 2):
+        with scripted.database.write() as session:
+            sample_now(session, scripted.folder, scripted.job(job))
+        scripted.run_until(lambda: not scripted.job(job).sample_now_requested)
+        with scripted.database.read() as session:
+            told = read_after(session, 0, job_id=job.id)
+        assert [e.data["phase"] for e in told if e.kind == EventKind.PHASE] == ["train", *["sample"] * times]
+    (scripted.folder.job(job.key) / "go").touch()
+    assert scripted.run_to_end(job).status == JobStatus.COMPLETED
 
 
 def test_a_paused_job_waits_and_goes_on_when_it_is_resumed(scripted: ScriptedWorker, make_job: MakeJob) -> None:

@@ -100,7 +100,7 @@ class SpoolCallback(TrainerCallback):
         self._report.progress(state)
         if self.context.stop_request is StopRequest.SAVE:
             control.should_training_stop = True
-        due = self._evals.due(state, self._required) or self._save_due(state)
+        due = self._evals.due(state, self._required) or self._save_due(state) or self._sample_due(state)
         if due or control.should_training_stop or self._interrupted:
             control.should_log = True  # the loss is looked at before anything is saved
 
@@ -126,6 +126,7 @@ class SpoolCallback(TrainerCallback):
             if self._interrupted and not control.should_training_stop and state.global_step < state.max_steps:
                 self._leave(state, better=better)
             self._save_if_due(state, control, better=better)
+            self._sample_if_asked(state, control)
 
     @override
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -147,8 +148,19 @@ class SpoolCallback(TrainerCallback):
             self._show_samples(state)
             self._report.enter("train", state)
 
+    def _sample_due(self, state: TrainerState) -> bool:
+        """The last step is followed by the final samples."""
+        return self.context.sample_now and state.global_step < state.max_steps
+
+    def _sample_if_asked(self, state: TrainerState, control: TrainerControl) -> None:
+        if self._sample_due(state) and not control.should_training_stop:
+            self._report.enter("sample", state)  # by which the request is answered, whatever comes of it
+            self._show_samples(state)
+            self._report.enter("train", state)
+
     def _show_samples(self, state: TrainerState) -> None:
         """Behind the save: what is saved does not wait for them. Raises: JobCancelled."""
+        self.context.sample_now = False
         if self._required.show_samples is not None:
             self._report.enter("sample", state)
             self._required.show_samples(state.global_step)

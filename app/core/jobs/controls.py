@@ -25,6 +25,7 @@ class Action(StrEnum):
 
     CANCEL = "cancel"
     SAVE = "save"  # a checkpoint now, without an end
+    SAMPLE = "sample"  # answers to its sample prompts now
     PAUSE = "pause"
     RESUME = "resume"
     RETRY = "retry"
@@ -36,6 +37,7 @@ class Action(StrEnum):
 _DONE = {
     Action.CANCEL: "cancelled",
     Action.SAVE: "saved now",
+    Action.SAMPLE: "sampled now",
     Action.PAUSE: "paused",
     Action.RESUME: "resumed",
     Action.RETRY: "started again",
@@ -70,7 +72,17 @@ def _of_training(job: Job) -> list[Action]:
     leaving = job.paused or job.cancel_requested or job.save_requested
     if leaving or job.status not in (JobStatus.STARTING, JobStatus.RUNNING):
         return [Action.CLONE]
-    return [Action.PAUSE, *([Action.SAVE] if job.status == JobStatus.RUNNING else []), Action.CLONE]
+    return [Action.PAUSE, *(_of_steps(job) if job.status == JobStatus.RUNNING else []), Action.CLONE]
+
+
+def _of_steps(job: Job) -> list[Action]:
+    return [Action.SAVE, *([Action.SAMPLE] if _may_sample(job) else [])]
+
+
+def _may_sample(job: Job) -> bool:
+    """Whether samples are on, and there are prompts: the spec's own or held-out rows."""
+    spec = job.spec
+    return bool(spec.get("sample_max_new_tokens") and (spec.get("sample_prompts") or spec.get("eval_fraction")))
 
 
 def _of_ended(folder: DataFolder, job: Job) -> list[Action]:
@@ -118,6 +130,14 @@ def save_now(session: Session, folder: DataFolder, job: Job) -> Job:
     """Have a training that runs save a checkpoint and its state after the step in hand. Raises: Conflict."""
     require(folder, job, Action.SAVE)
     return _set(session, job, save_now_requested=True)
+
+
+def sample_now(session: Session, folder: DataFolder, job: Job) -> Job:
+    """Have a training that runs answer its sample prompts after the step in hand. Raises: Conflict."""
+    silent = job.kind == JobKind.TRAIN and not _may_sample(job)
+    why = ": it has no sample prompts, or `sample_max_new_tokens: 0` has switched samples off" if silent else ""
+    require(folder, job, Action.SAMPLE, why)
+    return _set(session, job, sample_now_requested=True)
 
 
 def resume(session: Session, folder: DataFolder, job: Job) -> Job:

@@ -38,6 +38,7 @@ class Job(Numbered, table=True):
     cancel_requested: bool = False
     save_requested: bool = False
     save_now_requested: bool = False  # a checkpoint after the step in hand, without an end
+    sample_now_requested: bool = False  # answers to its sample prompts after the step in hand
     paused: bool = False  # not to be claimed; where a process runs, it is to save its state and end
     pause_reason: dict[str, Any] | None = json_field(default=None)  # {kind, message, advice}; None: somebody asked
     start_from: int | None = None  # the step of the state to start from, 0 for anew; None: from the newest

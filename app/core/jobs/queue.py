@@ -89,7 +89,12 @@ def _left_behind(job: Job, to: JobStatus) -> dict[str, Any]:
     """What no longer holds once no process works on the job; only training counts steps that say something later."""
     if to in ACTIVE:
         return {}
-    idle: dict[str, Any] = {"phase": None, "eta_seconds": None, "save_now_requested": False}
+    idle: dict[str, Any] = {
+        "phase": None,
+        "eta_seconds": None,
+        "save_now_requested": False,
+        "sample_now_requested": False,
+    }
     if to in ENDED:
         idle |= {"finished_at": time.time(), "paused": False, "pause_reason": None}
         idle |= {} if job.kind == JobKind.TRAIN else {"step": 0, "max_steps": None}

@@ -43,6 +43,14 @@ def read_box_columns(session: Session, place: int, start: float, most: int) -> d
     return _read_columns(session, place, _OF_BOX, {"start": start}, most)
 
 
+def iterate_readings(session: Session, job_id: int, after: float, most: int = 2000) -> list[tuple[Any, ...]]:
+    """The next rows behind a time, oldest first, each with the values of COLUMNS: of the device that the job is on."""
+    statement = text(
+        f"{_columns_sql(_find_place(session, job_id), 'job_id = :job_id AND time > :after', 'id')} LIMIT :most"
+    )
+    return [tuple(row) for row in session.execute(statement, {"job_id": job_id, "after": after, "most": most})]
+
+
 def _read_columns(session: Session, place: int, where: str, values: dict[str, Any], most: int) -> dict[str, list[Any]]:
     span = text(f"SELECT count(*), min(time), max(time) FROM memory_reading WHERE {where}")
     count, first, last = session.execute(span, values).one()

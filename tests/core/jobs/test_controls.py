@@ -21,6 +21,8 @@ from tests.saved_states import save_states
 
 CLONE, CANCEL, RETRY, RESUME, PAUSE, MOVE = "clone", "cancel", "retry", "resume", "pause", "move"
 
+SAMPLES = {"sample_max_new_tokens": 8, "sample_prompts": ["How?"], "eval_fraction": 0.0}
+
 
 def job_in(session: Session, status: JobStatus, kind: JobKind = JobKind.TRAIN, **fields: Any) -> Job:
     job = queue.enqueue(session, Job(name="job", kind=kind, created_at=time.time()))
@@ -41,6 +43,10 @@ def job_in(session: Session, status: JobStatus, kind: JobKind = JobKind.TRAIN, *
         (JobStatus.QUEUED, {"paused": True, "attempts": 1}, [RESUME, MOVE, RETRY, CLONE, CANCEL]),
         (JobStatus.STARTING, {}, [PAUSE, CLONE, CANCEL]),
         (JobStatus.RUNNING, {}, [PAUSE, "save", CLONE, CANCEL]),
+        (JobStatus.RUNNING, {"spec": SAMPLES}, [PAUSE, "save", "sample", CLONE, CANCEL]),
+        (JobStatus.RUNNING, {"spec": {**SAMPLES, "sample_max_new_tokens": 0}}, [PAUSE, "save", CLONE, CANCEL]),
+        (JobStatus.RUNNING, {"spec": {**SAMPLES, "sample_prompts": []}}, [PAUSE, "save", CLONE, CANCEL]),
+        (JobStatus.RUNNING, {"spec": SAMPLES, "paused": True}, [RESUME, CLONE, CANCEL]),
         (JobStatus.RUNNING, {"paused": True}, [RESUME, CLONE, CANCEL]),
         (JobStatus.RUNNING, {"save_requested": True}, [CLONE, CANCEL]),
         (JobStatus.RUNNING, {"cancel_requested": True}, [CLONE]),
@@ -74,6 +80,7 @@ ASKED: dict[str, Any] = {
     RESUME: controls.resume,
     RETRY: controls.retry,
     "save": controls.save_now,
+    "sample": controls.sample_now,
     CANCEL: controls.cancel,
     MOVE: lambda session, folder, job: controls.move(session, folder, job, 1),
 }
@@ -126,10 +133,17 @@ def test_a_running_training_that_was_paused_waits_once_its_process_has_ended(
 
 
 def test_an_end_forgets_what_was_asked(session: Session, folder: DataFolder) -> None:
-    job = controls.save_now(session, folder, job_in(session, JobStatus.RUNNING))
+    job = controls.save_now(session, folder, job_in(session, JobStatus.RUNNING, spec=SAMPLES))
+    job = controls.sample_now(session, folder, job)
     job = controls.pause(session, folder, job)
     job = queue.advance(session, job, JobStatus.COMPLETED)
-    assert (job.paused, job.save_now_requested) == (False, False)
+    assert (job.paused, job.save_now_requested, job.sample_now_requested) == (False, False, False)
+
+
+def test_samples_that_a_training_cannot_give_are_refused_with_the_reason(session: Session, folder: DataFolder) -> None:
+    job = job_in(session, JobStatus.RUNNING, spec={**SAMPLES, "sample_max_new_tokens": 0})
+    with pytest.raises(Conflict, match="cannot be sampled now: it has no sample prompts, or `sample_max_new_tokens"):
+        controls.sample_now(session, folder, job)
 
 
 def test_an_ended_training_goes_on_from_its_newest_state_at_the_end_of_the_queue(

@@ -27,6 +27,7 @@ from worker.base_models.publish import hash_file
 from worker.context import JobContext, StopRequest
 from worker.inference.generate import generate, load_model
 from worker.notes import read_wait
+from worker.training import report
 from worker.training.attention import proves_isolation
 from worker.training.callback import SpoolCallback
 from worker.training.tokenizer import load_tokenizer
@@ -232,6 +233,47 @@ def test_samples_are_told_of_the_base_and_of_every_checkpoint(make_job: MakeJob,
         model = load_model(str(tiny_model), None if who == "base" else str(folder))
         chat = [{"role": "user", "content": prompt}]
         assert text == generate(model, tokenizer, chat, Sampling(max_new_tokens=5), lambda _ids: False).text
+
+
+def ask_for_samples_at(context: JobContext, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the progress of `step` is told, as a signal would."""
+    write, waiting = context.spool.progress, [step]
+
+    def progress(at: int, *rest: Any) -> None:
+        write(at, *rest)
+        if at in waiting:
+            waiting.remove(at)
+            context.sample_now = True
+
+    monkeypatch.setattr(report, "_PROGRESS_SECONDS", 0.0)  # else not every step tells of it
+    monkeypatch.setattr(context.spool, "progress", progress)
+
+
+def test_samples_that_are_asked_for_come_after_the_step_in_hand_and_change_nothing(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned, rows = set(), write_rows(tmp_path / "rows.jsonl")
+    spec = {"max_steps": 6, "save_steps": 50, "logging_steps": 4, "lora_dropout": 0.1, "sample_max_new_tokens": 5}
+    for asked in (3, None):
+        context = make_context(tmp_path / str(asked), "train", train_payload(tiny_model, rows, **spec))
+        if asked:
+            ask_for_samples_at(context, asked, monkeypatch)
+        run_training(context)
+        steps = {step for step, who, _, _ in told(context) if who == "tuned"}
+        assert steps == ({3, 6} if asked else {6})
+        assert not context.sample_now
+        learned.add(hash_file(context.folder / "adapter/adapter_model.safetensors"))
+    assert len(learned) == 1
+
+
+def test_who_asks_for_samples_is_answered_where_there_are_none(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_job(max_steps=3, sample_max_new_tokens=0)
+    ask_for_samples_at(context, 2, monkeypatch)
+    run_training(context)
+    assert told(context) == []
+    assert [record.kind for record in read_records(context) if record.data.get("phase") == "sample"] == ["phase"]
 
 
 @pytest.mark.parametrize(
