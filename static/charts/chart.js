@@ -3,8 +3,6 @@
 import { nearest } from "./series.js";
 import { drawMarks, MARKS } from "./marks.js";
 import { watchKeys } from "./keys.js";
-import { fillTable } from "./table.js";
-import { savePng } from "./picture.js";
 import { pad } from "./scales.js";
 
 export const css = (name) => (name.startsWith("--") ? getComputedStyle(document.documentElement).getPropertyValue(name).trim() : name);
@@ -26,8 +24,9 @@ export class Chart {
     this.box = figure.querySelector("[data-plot]");
     this.title = figure.querySelector(".chart-title").textContent;
     this.options = JSON.parse(figure.querySelector("[data-options]")?.textContent ?? "{}");
-    figure.querySelector("[data-table]").addEventListener("toggle", () => fillTable(this));
-    figure.querySelector("[data-png]")?.addEventListener("click", () => savePng(this));
+    figure.querySelector("[data-table]").addEventListener("toggle", () => this.fillTable());
+    figure.querySelector("[data-png]")?.addEventListener("click", async () => (await import("./picture.js")).savePng(this));
+    this.box.addEventListener("pointerdown", async (event) => { if (event.pointerType === "touch") (await import("./touch.js")).touch(this, event); });
     new ResizeObserver(() => this.resize()).observe(this.box);
     new IntersectionObserver(([entry]) => this.see(entry.isIntersecting)).observe(figure);
     watchKeys(this);
@@ -63,7 +62,7 @@ export class Chart {
     this.data = this.collect();
     const axis = { stroke: css("--chart-text"), grid: { stroke: css("--chart-grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     this.plot = new uPlot({
-      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [10, 12, 0, 0],
+      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [10, this.xAxis().space / 2.6, 0, 0], // half of the widest tick
       scales: { x: { time: false, range: (_plot, low, high) => [low ?? 0, high ?? 1] }, y: { range: (_plot, low, high) => this.yRange(low, high) } },
       axes: [{ ...axis, size: 34, ...this.xAxis() }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((tick) => this.format(tick)), ...this.yAxis() }],
       series: [{}, ...this.shape.map((line) => this.series(line))],
@@ -123,8 +122,13 @@ export class Chart {
     if (place != null && !this.hovered) queueMicrotask(() => this.showCursor(place)); // once the scale has moved
     this.drawLegend();
     this.describeAloud();
-    fillTable(this);
+    this.fillTable();
     this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
+  }
+
+  /** Where "Show data" is open. What few readers want is loaded when they do. */
+  async fillTable() {
+    if (this.figure.querySelector("[data-table]").open) (await import("./table.js")).fillTable(this);
   }
 
   /** What is in sight, for scripts and tests: a canvas tells nothing. */

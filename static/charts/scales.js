@@ -3,13 +3,18 @@
 export const GIB = 2 ** 30;
 const CLIPPED = 0.02; // at either end
 
-export const short = (value) => (value == null ? "n/a" : Number(value.toPrecision(4)).toString());
+/** A number in four figures; a small one by its power of ten, so that no axis cuts it. */
+export function short(value) {
+  if (value == null) return "n/a";
+  const rounded = Number(value.toPrecision(4));
+  return rounded && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded);
+}
 export const gib = (value) => (value == null ? "n/a" : `${value.toFixed(2)} GiB`);
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 
 /** How places on x are told, by what stands there. */
 export const AXES = {
-  step: { label: "step", text: (x) => `step ${x.toLocaleString("en")}`, tick: (x) => (Number.isInteger(x) ? (x < 1e5 ? String(x) : compact.format(x)) : "") },
+  step: { label: "step", text: (x) => `step ${x.toLocaleString("en")}`, tick: (x) => (Number.isInteger(x) ? (x < 1e5 ? x.toLocaleString("en") : compact.format(x)) : "") },
   tokens: { label: "tokens", text: (x) => `${x.toLocaleString("en")} tokens`, tick: (x) => compact.format(x) },
   time: { label: "time", text: (x) => new Date(x * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" }), tick: clock },
   elapsed: { label: "time since the start", text: elapsed, tick: elapsed },

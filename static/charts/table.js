@@ -4,7 +4,6 @@ const MOST = 200;
 
 export function fillTable(chart) {
   const details = chart.figure.querySelector("[data-table]");
-  if (!details.open) return;
   const known = chart.known(), [x] = chart.data;
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();

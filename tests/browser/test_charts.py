@@ -104,6 +104,76 @@ def test_zoom_by_drag_shows_every_point_of_the_part_in_all_charts_and_is_reset(p
     assert x_range(page, "loss")[1] == STEPS
 
 
+def test_a_finger_along_a_chart_zooms_and_one_across_it_does_not(
+    browser: Browser, server: LiveServer, long: Feed
+) -> None:
+    context = browser.new_context(
+        base_url=server.url, viewport={"width": 360, "height": 800}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    loss = open_charts(page, long)
+    loss.scroll_into_view_if_needed()
+    box = loss.locator(".u-over").bounding_box()
+    assert box is not None
+    at = [(box["x"] + share * box["width"], box["y"] + 60) for share in (0.2, 0.35, 0.5)]
+    touched = context.new_cdp_session(page)
+
+    def finger(kind: str, *points: tuple[float, float]) -> None:
+        touched.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+
+    with page.expect_response(lambda answer: "touch.js" in answer.url):
+        finger("touchStart", at[0])
+        finger("touchEnd")
+    expect(loss.locator("[data-readout]")).to_contain_text("step ")
+    finger("touchStart", at[0])
+    finger("touchMove", at[1])
+    finger("touchMove", at[2])
+    finger("touchEnd")
+    expect(page.get_by_role("button", name="Whole run")).to_be_enabled()
+    first, last = x_range(page, "loss")
+    assert (first, last) == (pytest.approx(0.2 * STEPS, abs=60), pytest.approx(0.5 * STEPS, abs=60))
+    finger("touchStart", at[0])
+    for down in (40, 80, 120):
+        finger("touchMove", (at[0][0], at[0][1] - down))
+    finger("touchEnd")
+    assert x_range(page, "loss") == (first, last)
+    context.close()
+
+
+TICKS = """
+window.cut = [];
+const fillText = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+  const width = this.measureText(text).width, share = { center: 0.5, right: 1, end: 1 }[this.textAlign] ?? 0;
+  const { e, a } = this.getTransform(), left = a * (x - share * width) + e;
+  if (/[0-9]/.test(text) && (left < 0 || left + a * width > this.canvas.width)) cut.push(text);
+  return fillText.call(this, text, x, y);
+};
+"""
+
+
+def test_no_tick_is_cut_off(page: Page, database: Database, long: Feed) -> None:
+    """A cut 60,000 reads 6,000, and a cut 0.0001975 reads .0001975."""
+    more = [
+        {"job_id": long.job_id, "name": name, "step": step, "value": value, "time": time.time() + step}
+        for step in (60_000, 99_999)
+        for name, value in (("loss", 1.0), ("learning_rate", 9.75e-5))
+    ]
+    with database.write() as session:
+        session.execute(insert(Metric), more)
+    page.add_init_script(TICKS)
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 4000})
+        open_charts(page, long)
+        for axis in ("step", "time", "tokens"):
+            drawn = page.locator("[data-chart=learning_rate]").get_attribute("data-drawn") or ""
+            page.locator("select[name=axis]").select_option(axis)
+            if axis != "step":
+                expect(page.locator("[data-chart=learning_rate]")).not_to_have_attribute("data-drawn", drawn)
+            expect(page.locator("[data-chart=learning_rate]")).not_to_have_attribute("data-points", "0")
+        assert page.evaluate("cut") == []
+
+
 def test_the_cursor_is_one_over_all_charts(page: Page, long: Feed) -> None:
     loss = open_charts(page, long)
     box = loss.locator(".u-over").bounding_box()
@@ -238,6 +308,10 @@ def test_a_chart_is_saved_as_picture_and_as_every_point(page: Page, long: Feed) 
     rows = list(csv.reader(file.value.path().read_text().splitlines()))
     assert (rows[0], len(rows)) == (["step", "time", "loss", "eval_loss"], STEPS + 1)
     assert rows[SPIKE][2] == "40.0"
+    with page.expect_download() as readings:
+        page.get_by_role("link", name="Memory: every point as CSV").click()
+    rows = list(csv.reader(readings.value.path().read_text().splitlines()))
+    assert (rows[0][:2], len(rows)) == (["time", "vram_used_bytes"], 1 + len(range(0, STEPS // 2, 60)))
 
 
 def test_smoothing_never_hides_the_raw_line(page: Page, long: Feed) -> None:

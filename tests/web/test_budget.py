@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from app.core.jobs.models import Job
 
-PLAIN_BYTES = 45 * 1024
-WITH_CHARTS_BYTES = 80 * 1024
+PLAIN_BYTES = 45_000
+WITH_CHARTS_BYTES = 80_000
 CHART_PAGES = frozenset({"/", "/jobs/1", "/gpu", "/compare"})
 
 
