@@ -47,9 +47,10 @@ def show_job_logs(
 @router.get("/jobs/{job_id}/config")
 def show_job_config(request: Request, job: JobDep) -> Response:
     """The spec, what differs from the defaults first, and the YAML that makes the same job."""
-    defaults = {name: field.get_default(call_default_factory=True) for name, field in TrainingSpec.model_fields.items()}
+    fields = TrainingSpec.model_fields.items()
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
     of_training = job.kind == JobKind.TRAIN
-    changed = {name: value for name, value in job.spec.items() if of_training and defaults.get(name) != value}
+    changed = {name: value for name, value in job.spec.items() if of_training and defaults.get(name, ...) != value}
     return render(request, "jobs/config.html", {"job": job, "changed": changed, "defaults": defaults})
 
 

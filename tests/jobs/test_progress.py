@@ -97,3 +97,5 @@ def test_each_part_has_an_address_and_a_crash_shows_its_last_words(
     assert "first\n&lt;last&gt; words" in client.get("/jobs/1").text
     config = client.get("/jobs/1/config").text
     assert config.index("<code>learning_rate</code></th><td>0.0007</td>") < config.index("All ")
+    assert '<code>base_model</code></th><td>tiny</td><td class="muted">none: it has to be given</td>' in config
+    assert "Undefined" not in config
