@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -98,19 +97,7 @@ class WorkerProcess:
             logger.warning("the worker that was started alone (pid %d) goes on; `kill %d` ends it", pid, pid)
             return
         logger.warning("ending the worker that an earlier dashboard left behind (pid %d)", pid)
-        for number, seconds in ((signal.SIGTERM, _EXIT_SECONDS), (signal.SIGKILL, _EXIT_SECONDS)):
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.kill(pid, number)
-            if self._wait_until_free(seconds):
-                return
-
-    def _wait_until_free(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if not self._is_held():
-                return True
-            time.sleep(0.1)
-        return False
+        _end_by_pid(pid)
 
     def _read_other(self) -> tuple[int, bool] | None:
         """Pid of the worker that holds the lock, and whether a dashboard started it; None where there is none."""
@@ -137,3 +124,18 @@ class WorkerProcess:
     @staticmethod
     def _spawn() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "worker", "--of-dashboard"], start_new_session=True)
+
+
+def _end_by_pid(pid: int) -> None:
+    """Until the process is gone, not only its lock, which it lets go of a moment before."""
+    import psutil  # imported here: the client commands do not need it
+
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            process.send_signal(number)
+            deadline = time.monotonic() + _EXIT_SECONDS
+            while time.monotonic() < deadline:
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    return
+                time.sleep(0.05)

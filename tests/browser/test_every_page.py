@@ -20,6 +20,7 @@ from app.core.settings import Settings
 from tests.browser.conftest import AXE, LiveServer
 from tests.browser.full_house import add_many, fill
 from tests.conftest import LINEAR_MODULES, write_dataset
+from tests.core.models.test_consent import own_code_folder
 from tests.security.policy_table import routes
 
 pytestmark = pytest.mark.browser
@@ -54,6 +55,8 @@ HOUSE = (
     *("/jobs/selected?do=delete&ids={completed}&ids={queued}", "/jobs/selected?do=cancel", "/compare"),
     *("/compare?ids={running},{completed},{failed}", "/datasets", "/datasets/1", "/datasets/1/xray", "/models"),
     *(
+        "/models/1",
+        "/models/2",
         "/settings/notifications",
         "/adapters",
         "/artifacts",
@@ -112,6 +115,9 @@ def _register(database: Database, folder: DataFolder, place: Path) -> None:
         model = BaseModel(name="tiny", status=ModelStatus.READY, path=str(place / "tiny"), created_at=0.0)
         model.linear_modules = LINEAR_MODULES
         session.add(model)
+        own = own_code_folder(place / "own")
+        session.flush()
+        session.add(BaseModel(name="own", status=ModelStatus.READY, path=str(own), needs_code=True, created_at=1.0))
         add_file(session, folder, write_dataset(place / "small.jsonl"), "small")
 
 
