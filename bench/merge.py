@@ -55,6 +55,7 @@ def merge_by_peft(base: Path, adapter: Path, target: Path) -> Callable[[], None]
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
+    from transformers.models.llama import modeling_llama  # noqa: F401  the model's class, else imported on the way
 
     def merge() -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
@@ -70,6 +71,7 @@ def merge_by_us(base: Path, adapter: Path, target: Path) -> Callable[[], None]:
 
     prepare_process()
     import torch
+    from transformers.models.llama import modeling_llama  # noqa: F401  as a spare child has it, and as on peft's side
 
     from worker.artifacts.merge_plan import make_plan
     from worker.artifacts.streaming import stream
@@ -146,7 +148,8 @@ def measure(folder: Path, layers: int, rank: int, rounds: int) -> dict[str, Any]
     found: dict[str, Any] = {side: medians(each) for side, each in runs.items()}
     found |= {"parameters": int(done.stdout.split()[-1]), "rounds": rounds}
     found["tensors_that_differ"] = count_differing(folder / "ours", folder / "peft")
-    found["of_peft"] = round(found["ours"]["wall_seconds"] / found["peft"]["wall_seconds"], 3)
+    found["of_peft"] = round(found["ours"]["merge_seconds"] / found["peft"]["merge_seconds"], 3)
+    found["processes_of_peft"] = round(found["ours"]["wall_seconds"] / found["peft"]["wall_seconds"], 3)
     found["of_copy"] = round(found["ours"]["merge_seconds"] / found["copy"]["wall_seconds"], 3)
     return found
 
