@@ -41,8 +41,8 @@ def make_inputs(folder: Path, layers: int, rank: int) -> int:
     torch.set_default_dtype(torch.bfloat16)
     model: Any = LlamaForCausalLM(config)
     model.save_pretrained(folder / "base", max_shard_size=SHARD_BYTES)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    tuned = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    count: int = sum(parameter.numel() for parameter in model.parameters())
+    tuned: Any = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)
