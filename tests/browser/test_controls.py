@@ -24,7 +24,7 @@ def test_a_training_is_paused_and_goes_on(page: Page, database: Database, make_j
     feed = Feed(database, make_job()).move(JobStatus.STARTING, JobStatus.RUNNING, phase="train")
     page.goto(f"/jobs/{feed.job_id}")
     overview, buttons = page.locator("#job-overview"), page.locator("#job-overview .title-row button")
-    expect(buttons).to_have_text(["Save now", "Pause", "Stop & save", "Cancel"])
+    expect(buttons).to_have_text(["Save now", "Sample now", "Pause", "Stop & save", "Cancel"])
     page.get_by_role("button", name="Save now").click()
     expect(overview).to_contain_text("a checkpoint is saved after the step in hand")
     page.get_by_role("button", name="Pause").click()

@@ -56,7 +56,7 @@ HOUSE = (
     *("/compare?ids={running},{completed},{failed}", "/datasets", "/datasets/1", "/datasets/1/xray", "/models"),
     *(
         "/models/1",
-        "/models/2",
+        "/models/{own code}",
         "/settings/notifications",
         "/adapters",
         "/artifacts",
@@ -104,6 +104,7 @@ def _make(place: Path, name: str) -> State:
         _register(database, folder, place)
         ids = fill(database, folder)
         add_many(database, MANY_JOBS)
+        ids["own code"] = _register_with_code(database, place / "own")
     paths = {"empty": EMPTY, "house": HOUSE, "closed": CLOSED}[name]
     database.engine.dispose()
     return State(LiveServer(settings), tuple(path.format_map(ids) for path in paths))
@@ -115,10 +116,17 @@ def _register(database: Database, folder: DataFolder, place: Path) -> None:
         model = BaseModel(name="tiny", status=ModelStatus.READY, path=str(place / "tiny"), created_at=0.0)
         model.linear_modules = LINEAR_MODULES
         session.add(model)
-        own = own_code_folder(place / "own")
-        session.flush()
-        session.add(BaseModel(name="own", status=ModelStatus.READY, path=str(own), needs_code=True, created_at=1.0))
         add_file(session, folder, write_dataset(place / "small.jsonl"), "small")
+
+
+def _register_with_code(database: Database, place: Path) -> int:
+    """A model that comes with Python code, which nobody has allowed."""
+    path = str(own_code_folder(place))
+    with database.write() as session:
+        model = BaseModel(name="own", status=ModelStatus.READY, path=path, needs_code=True, created_at=1.0)
+        session.add(model)
+        session.flush()
+        return model.key
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
