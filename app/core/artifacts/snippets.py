@@ -34,23 +34,24 @@ def list_snippets(job_id: int, artifacts: Sequence[Artifact], base: BaseModel | 
 def _python(job_id: int, newest: dict[str, Artifact], base: BaseModel | None) -> Iterator[Snippet]:
     for kind in ("merged", "model"):
         if kind in newest:
-            yield Snippet("Python", f"the {kind} model", _PYTHON_WHOLE.format(path=_folder(job_id, kind)))
+            text = _PYTHON_WHOLE.format(path=_folder(job_id, kind), code=_PYTHON_CODE if _needs_code(base) else "")
+            yield Snippet("Python", f"the {kind} model", text)
             return
     if "adapter" in newest:
-        named = _PYTHON_ADAPTER.format(base=json.dumps(_base(base)), path=_folder(job_id, "adapter"))
+        code = _PYTHON_CODE if _needs_code(base) else ""
+        named = _PYTHON_ADAPTER.format(base=json.dumps(_base(base)), path=_folder(job_id, "adapter"), code=code)
         yield Snippet("Python", "the adapter beside its base", named)
 
 
 def _served(job_id: int, newest: dict[str, Artifact], base: BaseModel | None) -> Iterator[Snippet]:
+    code = " --trust-remote-code" if _needs_code(base) else ""
     for kind in ("merged", "model"):
         if kind in newest:
-            yield Snippet("vLLM", f"the {kind} model", f"vllm serve ./{_folder(job_id, kind)}")
+            yield Snippet("vLLM", f"the {kind} model", f"vllm serve ./{_folder(job_id, kind)}{code}")
             return
     if "adapter" in newest:
-        command = (
-            f"vllm serve {quote(_base(base))} --enable-lora --lora-modules job-{job_id}=./{_folder(job_id, 'adapter')}"
-        )
-        yield Snippet("vLLM", "the adapter beside its base", command)
+        lora = f"--enable-lora --lora-modules job-{job_id}=./{_folder(job_id, 'adapter')}"
+        yield Snippet("vLLM", "the adapter beside its base", f"vllm serve {quote(_base(base))}{code} {lora}")
 
 
 def _gguf(job_id: int, newest: dict[str, Artifact]) -> Iterator[Snippet]:
@@ -67,6 +68,11 @@ def _folder(job_id: int, kind: str) -> str:
     return f"loradeck-job-{job_id}-{kind}"
 
 
+def _needs_code(base: BaseModel | None) -> bool:
+    """Whether other programs, too, have to be told that Python code which comes with the model may run."""
+    return base is not None and base.needs_code
+
+
 def _base(base: BaseModel | None) -> str:
     """What another program finds it by: the hub id, else the place where somebody keeps it."""
     if base is None:
@@ -74,10 +80,11 @@ def _base(base: BaseModel | None) -> str:
     return str(base.source.get("hub_id") or f"path/to/{base.name}")
 
 
+_PYTHON_CODE = ", trust_remote_code=True"
 _PYTHON_WHOLE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("./{path}", dtype="auto")
+model = AutoModelForCausalLM.from_pretrained("./{path}", dtype="auto"{code})
 tokenizer = AutoTokenizer.from_pretrained("./{path}")
 chat = [{{"role": "user", "content": "Hello"}}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -87,7 +94,7 @@ _PYTHON_ADAPTER = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base = AutoModelForCausalLM.from_pretrained({base}, dtype="auto")
+base = AutoModelForCausalLM.from_pretrained({base}, dtype="auto"{code})
 model = PeftModel.from_pretrained(base, "./{path}")
 tokenizer = AutoTokenizer.from_pretrained("./{path}")
 chat = [{{"role": "user", "content": "Hello"}}]
