@@ -34,6 +34,9 @@ def plain_ids(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
+OPENED = "<think>\n"  # how some prompts end whose answers show no reasoning: it is closed at once
+
+
 def by_plain_rules(tokenizer: Any, messages: Messages, answers: Sequence[int]) -> EncodedRow | None:
     """Every rendering tokenized whole; None where it is refused."""
     ids: list[int] = []
@@ -44,6 +47,8 @@ def by_plain_rules(tokenizer: Any, messages: Messages, answers: Sequence[int]) -
             tokenizer.apply_chat_template(messages[:end], tokenize=False, add_generation_prompt=prompt)
             for end, prompt in ((index, True), (index + 1, False))
         ]
+    if len(answers) == 1 and texts[1].endswith(OPENED) and not texts[2].startswith(texts[1]):
+        texts[2] = f"{texts[1]}\n</think>\n\n" + texts[2][len(texts[1]) - len(OPENED) :].lstrip("\n")
     for step, (text, longer) in enumerate(pairwise(texts)):
         assert longer.startswith(text)
         whole = plain_ids(tokenizer, longer)
