@@ -35,6 +35,8 @@ class TreeWatch:
 
     def __init__(self, roots: Iterable[Path], flat: Path) -> None:
         self._descriptor = _checked(_libc.inotify_init1(_NONBLOCK))
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
         self._folders: dict[int, Path] = {}
         self._watch(flat)
         for root in roots:
@@ -48,7 +50,7 @@ class TreeWatch:
 
     def wait(self, seconds: float) -> list[Change]:
         """What has changed since the last call, waiting for so long at most where that is nothing yet."""
-        if not select.select([self._descriptor], [], [], seconds)[0]:
+        if not self._poll.poll(1000 * seconds):
             return []
         return list(self._read())
 

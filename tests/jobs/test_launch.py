@@ -78,7 +78,8 @@ def test_the_place_in_the_queue_and_the_expected_start(
     assert "1st in the queue · starts at about <time" in _region(client)
     make_job()
     region = _region(client)
-    assert "2nd in the queue · starts after <time" in region, "nobody knows how long the waiting job takes"
+    assert "2nd in the queue · starts at <time" in region
+    assert "or later: how long a job before it takes is not known yet" in region
     advance(database, running, JobStatus.COMPLETED)
     with database.write() as session:
         pause_queue(session)
